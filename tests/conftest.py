@@ -49,7 +49,7 @@ _LONGEST = (
     "tests/test_secrets.py",
     "tests/trainer/test_mirrored.py",
     "tests/trainer/checkpoints/test_checkpoints.py",
-    "tests/launcher/storage/test_upload.py",
+    "tests/launcher/storage/transfer/test_upload.py",
     "tests/trainer/test_start_parallel.py",
     "tests/trainer/step/test_architectures.py",
     "tests/trainer/step/test_every_field.py",

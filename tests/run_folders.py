@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from launcher.experiment.schema import Experiment
-from launcher.runs.pair_rewards import PairReward
-from launcher.runs.pair_rewards import written as pairs_written
+from launcher.runs.learned.pair_rewards import PairReward
+from launcher.runs.learned.pair_rewards import written as pairs_written
+from launcher.runs.learned.samples import Sample
+from launcher.runs.learned.suspects import Suspect
 from launcher.runs.run_dir import RunDir
-from launcher.runs.samples import Sample
-from launcher.runs.suspects import Suspect
 
 EVAL_EVERY = 10  # evaluations in a run, besides the one at step 0
 

@@ -28,8 +28,8 @@ from launcher.runs.whole import write_whole
 from .output import notices, say, stage
 from .processes.disk import make_room
 from .processes.ending import explained, how_it_failed, is_of_a_peer
-from .processes.notify import HURRY, OUTBOX
-from .processes.roll_call import ended, started
+from .processes.ranks.roll_call import ended, started
+from .processes.webhook.notify import HURRY, OUTBOX
 
 if TYPE_CHECKING:
     from launcher.experiment.schema import Experiment
@@ -101,8 +101,8 @@ def _print_to(log: Path) -> None:
 
 
 def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
-    from .processes.importing import quickly
-    from .processes.quiet import ignore_deprecations
+    from .processes.ranks.importing import quickly
+    from .processes.ranks.quiet import ignore_deprecations
     from .processes.stop import StopRequest
 
     ignore_deprecations()
@@ -120,8 +120,8 @@ def _rank(run: RunDir, rank: int, attempt: int) -> RankEnding:
     try:
         experiment = _experiment(run)
         with stage("importing torch and transformers", after=0), quickly(experiment.hyperparameters.report_to):
-            from .processes.join import patience
-            from .processes.peers import watch_peers
+            from .processes.ranks.join import patience
+            from .processes.ranks.peers import watch_peers
             from .train import Roots, train
 
         peers = watch_peers(rank, int(os.environ.get("WORLD_SIZE", "1")), patience(experiment), leave)

@@ -32,9 +32,9 @@ from .output import notices, stage, using
 from .processes.attempts import write_end, write_start
 from .processes.ending import how_it_failed
 from .processes.entrypoint import notify, write_report
-from .processes.notify import HURRY, PATIENCE
-from .processes.quiet import without_deprecations
+from .processes.ranks.quiet import without_deprecations
 from .processes.verdict import Ending
+from .processes.webhook.notify import HURRY, PATIENCE
 from .screen import screen
 from .settings import Settings, documented, signature
 from .trained import Trained

@@ -20,7 +20,7 @@ from launcher.runs.run_dir import RunDir
 from . import output
 from .checkpoints.checkpoints import StopCallback, any_rank
 from .logs import StepLog, event_of
-from .processes.notify import tell_findings
+from .processes.webhook.notify import tell_findings
 from .step.loss.first import Expected, wrong
 
 _AT_ONCE: Final = ("not_finite", "first_loss")  # what they stop has nothing worth a checkpoint

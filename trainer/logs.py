@@ -18,7 +18,7 @@ from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 
 from . import output
-from .processes.gpu_use import gpu_use
+from .processes.ranks.gpu_use import gpu_use
 
 # TensorBoard's tab "Custom Scalars": curves that belong together in one chart, what matters most first.
 _OPTIMIZER: Final = {"learning rate": ["Multiline", ["train/learning_rate"]], "gradient": ["Multiline", ["train/grad_norm"]]}

@@ -38,11 +38,11 @@ from .prepare.inputs import Inputs, find_model, prepare_inputs
 from .prepare.model import prepare_model
 from .prepare.rank import Rank, Roots, before_first_step
 from .prepare.trainer import Ready, prepare_trainer
-from .processes import roll_call
-from .processes.join import join
-from .processes.machine import Device, versions
-from .processes.peers import Peers
-from .processes.sharding import stage as zero_stage
+from .processes.ranks import roll_call
+from .processes.ranks.join import join
+from .processes.ranks.machine import Device, versions
+from .processes.ranks.peers import Peers
+from .processes.ranks.sharding import stage as zero_stage
 from .processes.stop import StopRequest
 from .step.choosing.choice import Choice, choose_path, rounding, take_path
 from .step.choosing.layers import Work, choose_layers

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from launcher.errors import LauncherError, labelled
-from launcher.runs.figures import Figures
+from launcher.runs.learned.figures import Figures
 from launcher.runs.run_dir import RunDir
 
 from .output import notices
-from .processes.quiet import without_deprecations
+from .processes.ranks.quiet import without_deprecations
 
 if TYPE_CHECKING:
     from .after.loaded import Loaded

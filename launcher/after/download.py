@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ..backends.environment import chosen
-from ..backends.trust import bundle_of, read_bundle, trusting
+from ..backends.spec.environment import chosen
+from ..backends.spec.trust import bundle_of, read_bundle, trusting
 from ..experiment.variables import VARIABLES, Kind, has_password
 from ..job.job import Job
 from ..job.serving import Served

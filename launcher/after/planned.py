@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from ..backends.finding import local_run
+from ..backends.status.finding import local_run
 from ..errors import UsageError
 from ..experiment.files import read_env
 from ..job.target import Target

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..backends.container import unreached
-from ..backends.trust import read_bundle
+from ..backends.spec.container import unreached
+from ..backends.spec.trust import read_bundle
 from ..errors import LauncherError, UsageError, Warned
 from ..experiment.files import read_env
 from ..job.job import Job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..backends.finding import find, local_run, on_cluster
+from ..backends.status.finding import find, local_run, on_cluster
 from ..errors import UsageError
 from ..job.target import Target
 

@@ -1,7 +1,7 @@
 """Where a job runs: on the host, in Docker or on Kubernetes. A backend renders a job into a spec (pure), and acts on runs.
 
-Others take the protocols here, ``choose``, ``finding`` (which run a name means), ``state`` (how a run is), ``stopping``,
-``checkup``, ``adapters``, ``tensorboard`` and ``diff``.
+Others take the protocols here, ``choose``, ``status`` (finding a run, its state), ``stopping``, ``checkup``, ``adapters``,
+``tensorboard`` and ``diff``.
 """
 
 from __future__ import annotations

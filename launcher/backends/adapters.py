@@ -13,8 +13,8 @@ from ..runs.finding import choose
 from ..runs.run_dir import RunDir
 from ..storage import Place, Progress, download_folder, key_parts, upload_folder, upload_run
 from ..storage.progress import ticking
-from .finding import find, local_runs, on_cluster
-from .state import known
+from .status.finding import find, local_runs, on_cluster
+from .status.state import known
 
 if TYPE_CHECKING:
     from ..storage.progress import Listener

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from ..experiment.variables import VARIABLES, Kind
-from .container import HOME
 from .docker.container import PIDS
 from .docker.container import SECRETS as ENGINE_SECRETS
 from .docker.spec import DockerSpec
-from .environment import GRACE
 from .kubernetes.render.placement import RUNS
 from .kubernetes.render.pod import CONFIG, SECRETS
 from .kubernetes.render.spec import KubernetesSpec
-from .sizes import quantity, size_in_bytes
+from .spec.container import HOME
+from .spec.environment import GRACE
+from .spec.sizes import quantity, size_in_bytes
 
 NOTHING: Final = "-"
 CALLER: Final = "your environment"

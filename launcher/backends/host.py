@@ -23,10 +23,10 @@ from ..runs.cache import cache_root
 from ..runs.processes import Process, kill, members
 from ..runs.run_dir import RunDir
 from . import Status
-from .environment import check_secrets, chosen, environment, facts, files, script
 from .reading import InFolders, read_log, tail
-from .record import end_attempts, first_record, outcome, started
-from .trust import bundle_of, trusting
+from .spec.environment import check_secrets, chosen, environment, facts, files, script
+from .spec.record import end_attempts, first_record, outcome, started
+from .spec.trust import bundle_of, trusting
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..runs.evidence import gather
-from ..runs.learned import another_rate, may_be_uploaded, preferences
+from ..runs.learned.summary import another_rate, may_be_uploaded, preferences
 from ..runs.run_dir import RunDir
 from ..why import Evidence
 from . import Status
-from .environment import GRACE
+from .spec.environment import GRACE
 
 _TICK: Final = 0.1  # seconds between two looks at a log
 _LINES: Final = 30  # shown of a run that never had a rank

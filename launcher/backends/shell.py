@@ -11,7 +11,7 @@ from ..errors import LauncherError, UsageError
 from ..runs.run_dir import RunDir
 from . import Runs
 from .docker.backend import Docker
-from .finding import on_cluster
+from .status.finding import on_cluster
 from .terminal import Wire, has_terminal, join
 
 _SHELL: Final = ("sh", "-c", "command -v bash >/dev/null && exec bash; exec sh")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..runs.known import newest_metric
 from . import Run, Runs
-from .state import Ended, ended
+from .status.state import Ended, ended
 
 
 def stop(where: Runs[Run], run: Run, *, now: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> Ended:

@@ -18,7 +18,7 @@ from ..errors import LauncherError, UsageError, labelled
 from ..packages import needs
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
-from .finding import local_runs
+from .status.finding import local_runs
 
 if TYPE_CHECKING:
     from .kubernetes.api.cluster import Cluster

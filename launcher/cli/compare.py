@@ -26,7 +26,7 @@ def compare(names: tuple[str, ...], sort: str | None, as_json: bool, as_csv: boo
 
     Warns if metrics are not comparable, for example because the validation sets differ.
     """
-    from ..backends.reports import reported
+    from ..backends.status.reports import reported
     from ..errors import UsageError
     from ..report.comparison import Comparison
 

@@ -14,8 +14,8 @@ from .terminal.options import experiment_argument, file_option, json_option, set
 from .terminal.screen import complain, counted, facts, fail, notices, say, table
 
 if TYPE_CHECKING:
-    from ..data.pair import Pair
     from ..data.survey import Survey
+    from ..data.text.pair import Pair
     from ..launch.survey import Surveyed
 
 _LONG: Final = 1200  # characters of a part of the shown pair

@@ -26,8 +26,8 @@ def health(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
     RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. Thresholds and actions are those of the
     experiment's `health` section.
     """
-    from ..backends.finding import find
-    from ..backends.health import health_of
+    from ..backends.status.finding import find
+    from ..backends.status.health import health_of
 
     found = health_of(*find(name, cluster=cluster, namespace=namespace))
     if as_json:

@@ -14,10 +14,10 @@ from .terminal.options import cluster_option, json_option, namespace_option, run
 from .terminal.screen import LABEL, columns, complain, counted, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
-    from ..runs.learned import Learned
-    from ..runs.pair_rewards import Group
-    from ..runs.samples import Sample
-    from ..runs.suspects import Suspect
+    from ..runs.learned.pair_rewards import Group
+    from ..runs.learned.samples import Sample
+    from ..runs.learned.summary import Learned
+    from ..runs.learned.suspects import Suspect
 
 _SUSPECTS = 5  # shown
 _SCORED = (
@@ -44,8 +44,8 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
     RUN is a name or the beginning of one, an experiment (its newest run) or `latest`. The 95 % intervals are Wilson's for the
     accuracy and Student's t for means.
     """
-    from ..backends.finding import find
-    from ..backends.learned import evaluated
+    from ..backends.status.finding import find
+    from ..backends.status.learned import evaluated
 
     found = evaluated(*find(name, cluster=cluster, namespace=namespace), column)
     if as_json:
@@ -177,7 +177,7 @@ def _draw_suspects(suspects: Sequence[Suspect]) -> None:
 
 def _draw_text(label: str, text: str) -> None:
     """One message a line, the last ones of a long conversation."""
-    from ..data.chat import turns
+    from ..data.text.chat import turns
 
     messages = turns(text)
     left = len(messages) - _TURNS

@@ -34,7 +34,7 @@ def report(names: tuple[str, ...], output: Path | None, serve: bool, port: int |
         return
     if port is not None:
         raise UsageError("--port needs --serve")
-    from ..backends.reports import write
+    from ..backends.status.reports import write
 
     written = write(names, output)
     say(f"Wrote {written.file}. Open it in a browser.")
@@ -43,7 +43,7 @@ def report(names: tuple[str, ...], output: Path | None, serve: bool, port: int |
 
 def _serve(names: tuple[str, ...], port: int | None) -> None:
     """Until Ctrl-C or SIGTERM."""
-    from ..backends.reports import listing, reported
+    from ..backends.status.reports import listing, reported
     from ..backends.tensorboard import sigterm_as_ctrl_c
     from ..report.server import Server
 

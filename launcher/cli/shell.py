@@ -19,8 +19,8 @@ def shell(name: str, command: tuple[str, ...], node: int, cluster: bool, namespa
 
     A run on the host has no container: the shell starts in the run's folder. On a cluster this needs the right to pods/exec.
     """
-    from ..backends.finding import find
     from ..backends.shell import shell as opened
+    from ..backends.status.finding import find
 
     return opened(*find(name, cluster=cluster, namespace=namespace), node, command, complain)
 

@@ -15,9 +15,9 @@ from .terminal.options import cluster_option, json_option, namespace_option, run
 from .terminal.screen import LABEL, facts, notices, say, table, typed
 
 if TYPE_CHECKING:
-    from ..backends.cluster_state import ClusterPart
-    from ..backends.state import RunStatus
-    from ..backends.usage import Used
+    from ..backends.status.cluster import ClusterPart
+    from ..backends.status.state import RunStatus
+    from ..backends.status.usage import Used
     from ..runs.known import Known
 
 _NEWEST = 10
@@ -52,7 +52,7 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
     KEY of --sort is accuracy, margin, loss, step, started, took, run or state; with --cluster started, run or state. Steps
     and metrics of a run on the cluster: launcher status RUN. Their health is read through the TensorBoard pod.
     """
-    from ..backends.usage import cluster_usage, local_usage
+    from ..backends.status.usage import cluster_usage, local_usage
     from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())
@@ -73,9 +73,9 @@ def _listed(
     caller: Mapping[str, str], namespace: str | None, sort: str | None, *, every: bool, on_cluster: bool
 ) -> tuple[list[Known], int]:
     """The runs to show, and how many others there are."""
-    from ..backends.cluster_state import cluster_runs_known
-    from ..backends.health import with_health
-    from ..backends.state import local_runs_known
+    from ..backends.status.cluster import cluster_runs_known
+    from ..backends.status.health import with_health
+    from ..backends.status.state import local_runs_known
     from ..runs.sorting import ordered
 
     told: list[str] = []
@@ -91,7 +91,7 @@ def _listed(
 
 
 def _draw_list(shown: Sequence[Known], others: int, sort: str | None, caller: Mapping[str, str], *, on_cluster: bool) -> None:
-    from ..backends.finding import has_kubeconfig
+    from ..backends.status.finding import has_kubeconfig
 
     if shown:
         by_loss = sort is not None and sort.removeprefix("-") == "loss"
@@ -114,7 +114,7 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 
     RUN is a name or the beginning of one, an experiment (its newest run), `latest` or a sweep.
     """
-    from ..backends.state import run_status
+    from ..backends.status.state import run_status
     from ..launch.sweeps.found import Swept, find
 
     there = find(name, cluster=cluster, namespace=namespace)

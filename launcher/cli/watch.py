@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 
 from ..backends import Run, Runs
-from ..backends.state import Ended, ended
+from ..backends.status.state import Ended, ended
 from ..errors import Aborted, LauncherError, UsageError
 from ..runs.follow import Metric, Reader, Text, parse, short
 from .health import drawn

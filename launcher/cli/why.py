@@ -23,7 +23,7 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
     --backend kubernetes` (serve-RUN). It reads what the host, Docker or
     the cluster shows: conditions, events, exit codes, queues and the last lines of the log.
     """
-    from ..backends.state import Explained, explained
+    from ..backends.status.state import Explained, explained
     from ..launch.served import find_or_server
     from ..launch.sweeps.found import Swept
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from ..errors import Mistake, Warned
 from ..experiment.sections.data_checks import DataChecks
 from ..experiment.sections.data_rules import DATA_RULES
-from .messages import Unreadable
 from .tables.progress import Rows, nothing
 from .tables.table import Table
+from .text.messages import Unreadable
 
 SHOWN = 3  # places of a finding
 

@@ -11,10 +11,10 @@ from ..errors import DataError, Mistake, UsageError, Warned, nearest
 from ..experiment.schema import Experiment
 from ..experiment.sections.data_file import SUFFIXES, split_sheet
 from ..runs.run_dir import expanded
-from .near import squeezed
+from .checks.near import squeezed
+from .columns.proposed import Proposal, proposed
 from .pairs import Pairs, read_pairs
 from .prompt import placeholders
-from .proposed import Proposal, proposed
 from .tables.csv_table import csv_table
 from .tables.formats import read_table
 from .tables.reading import Reading

@@ -20,13 +20,13 @@ from ..experiment.sections.data_file import ARROW, JSON, WORKBOOK, file_of, spli
 from ..experiment.sections.data_rules import DATA_RULES
 from ..runs.run_dir import expanded
 from ..runs.whole import write_whole
-from .faults import visible
-from .mapping import ANSWER, columns_from
-from .messages import Spelling, Unreadable, loaded
+from .columns.mapping import ANSWER, columns_from
 from .tables.csv_table import decoded, records_of
 from .tables.formats import json_records, read_table, text_of, worksheet
 from .tables.layout import laid_out, lines_above
 from .tables.table import Table
+from .text.faults import visible
+from .text.messages import Spelling, Unreadable, loaded
 
 _ESCAPE: Final = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _ODD: Final = re.compile(r"[^\w.-]+")  # in the name of a file

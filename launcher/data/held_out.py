@@ -14,9 +14,9 @@ from itertools import compress
 from typing import TypeVar
 
 from ..errors import DataError, Mistake
-from .near import squeezed
-from .pair import Pair
+from .checks.near import squeezed
 from .tables.streamed import Streamed
+from .text.pair import Pair
 
 T = TypeVar("T")
 

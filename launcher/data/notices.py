@@ -12,11 +12,11 @@ from ..experiment.schema import Experiment
 from ..experiment.text.flow import flow
 from ..health.data import swapped_names
 from ..health.facts import Facts
+from .columns.mapping import ANSWER, Columns, columns_of
 from .findings import SHOWN, places
-from .mapping import ANSWER, Columns, columns_of
-from .pair import Pair
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .tables.table import Table, Tables
+from .text.pair import Pair
 
 _WORDS: Final = 3  # of a label at most
 _SIDES: Final = 6  # kinds of cells at most: both sides, a tie, an empty cell …

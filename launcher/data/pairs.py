@@ -13,16 +13,15 @@ from ..errors import DataError, ExperimentError, Mistake
 from ..experiment.schema import Experiment
 from ..experiment.sections.data_file import file_of
 from ..runs.whole import write_whole
-from .cells import check_rows
-from .chat import Chat
-from .chats import chat_of, with_system
+from .checks.cells import check_rows
+from .checks.chats import chat_of, with_system
+from .checks.preferences import check_pairs
+from .columns.judged import judged
+from .columns.mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
+from .columns.verdicts import Verdict
 from .findings import Findings, Found
 from .held_out import chosen, held_out, others
-from .judged import judged
-from .mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
 from .notices import chat_notices, table_notices
-from .pair import Pair
-from .preferences import check_pairs
 from .prompt import Prompt, choose_prompt
 from .tables.formats import read_table
 from .tables.reading import Reading
@@ -30,7 +29,8 @@ from .tables.rows import read_readable
 from .tables.sheets.spreadsheet import Spreadsheet
 from .tables.streamed import Streamed
 from .tables.table import Row, Table, Tables
-from .verdicts import Verdict
+from .text.chat import Chat
+from .text.pair import Pair
 
 _SHORT: Final = 80  # characters of a cell that can be the name of a group
 

@@ -12,8 +12,8 @@ from typing import Final
 from ..errors import Mistake, nearest
 from ..experiment.schema import Experiment
 from ..runs.run_dir import RunDir
-from .cells import text_mistakes
-from .mapping import Columns
+from .checks.cells import text_mistakes
+from .columns.mapping import Columns
 from .tables.table import Table
 
 PROMPT_COLUMNS = ("name", "system", "user")

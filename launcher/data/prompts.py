@@ -11,17 +11,17 @@ from typing import Any
 
 from ..errors import DataError, Mistake
 from ..experiment.schema import Experiment
-from .cells import check_rows
-from .chat import Messages, is_text, written
-from .chats import chat_of, read_prompt, with_system
+from .checks.cells import check_rows
+from .checks.chats import chat_of, read_prompt, with_system
+from .columns.known_names import CONVERSATIONS, TOOLS
+from .columns.mapping import Columns, missing_columns, prompt_columns
 from .findings import Findings
-from .known_names import CONVERSATIONS, TOOLS
-from .mapping import Columns, missing_columns, prompt_columns
-from .messages import Unreadable, read_tools
 from .prompt import Prompt
 from .tables.csv_table import csv_table
 from .tables.formats import text_of
 from .tables.table import place_of
+from .text.chat import Messages, is_text, written
+from .text.messages import Unreadable, read_tools
 
 _EXPECTED = "CSV (.csv), one JSON object a line (.jsonl), or one prompt a line (.txt)"
 

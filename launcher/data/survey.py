@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
-from .languages import can_tell, languages
-from .near import near_duplicates
-from .pair import Pair
+from .checks.near import near_duplicates
 from .pairs import Pairs
+from .text.languages import can_tell, languages
+from .text.pair import Pair
 
 PARTS: Final = ("prompt", "chosen", "rejected")
 _APART: Final = 0.15  # difference of two shares from which on a format is worth a line

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..errors import LauncherError, UsageError
 from ..experiment.schema import Experiment
-from ..runs.learned import without
+from ..runs.learned.summary import without
 from ..runs.run_dir import RunDir
 from .adapter_config import ADAPTER
 

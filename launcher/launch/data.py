@@ -45,7 +45,7 @@ def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None
     """
     import tempfile
 
-    from ..backends.finding import find, on_cluster
+    from ..backends.status.finding import find, on_cluster
     from ..data.tables.sheets.spreadsheet import has_copy
 
     if earlier is None:

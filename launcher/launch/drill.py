@@ -169,7 +169,7 @@ class _Drill:
 
     def _wait(self, run: RunDir, moment: Moment, later: float, told: _Told) -> None:
         """Until ``later`` seconds after ``moment``, or until the run is over. A write may be short, and is looked for often."""
-        from ..backends.state import last_metric
+        from ..backends.status.state import last_metric
 
         while not self.where.status(run).is_over:
             last = last_metric(run)
@@ -209,7 +209,7 @@ class _Drill:
 
 
 def _last_step(run: RunDir) -> int:
-    from ..backends.state import last_metric
+    from ..backends.status.state import last_metric
 
     last = last_metric(run)
     return last.step if last is not None and last.kind == "train" else 0

@@ -74,8 +74,8 @@ def with_gpu(choice: Choice, name: str | None) -> Choice:
 
 def _products(caller: Mapping[str, str], namespace: str | None) -> dict[str, int] | None:
     """The label's values and how many nodes have each; None if the caller may not list nodes."""
-    from ..backends.finding import cluster_of
     from ..backends.kubernetes.api.errors import ApiError
+    from ..backends.status.finding import cluster_of
     from ..planning.machines.products import PRODUCT
 
     where, _ = cluster_of(caller, namespace)

@@ -20,7 +20,7 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
 
     Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep that shares its Job.
     """
-    from ..backends.finding import on_cluster
+    from ..backends.status.finding import on_cluster
     from ..runs.finding import AmbiguousName
     from .sweeps.found import Swept, find
 
@@ -54,8 +54,8 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
 
 def _left(name: str, namespace: str | None) -> list[str]:
     """Removes what a killed submit left, and says what; empty if no cluster answers or the caller may read nothing."""
-    from ..backends.finding import cluster_of, has_kubeconfig
     from ..backends.kubernetes.follow.removal import left_over
+    from ..backends.status.finding import cluster_of, has_kubeconfig
     from ..experiment.files import read_env
 
     caller = read_env(Path.cwd())

@@ -201,10 +201,10 @@ def cluster_spec(
     from ..backends.kubernetes.render.local import look
     from ..backends.kubernetes.render.spec import Place
     from ..backends.kubernetes.render.spec import render as render_objects
-    from ..backends.record import code_revision, user_name
+    from ..backends.spec.record import code_revision, user_name
     from ..experiment.files import read_env
     from ..job.image import image_for
-    from ..storage.profile import with_profile
+    from ..storage.client.profile import with_profile
 
     caller, has_profile = with_profile(job.experiment, read_env(Path.cwd())) if caller is None else (caller, False)
     with loaded.placed():

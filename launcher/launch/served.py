@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import LauncherError, UsageError
 
 if TYPE_CHECKING:
-    from ..backends.state import Explained
+    from ..backends.status.state import Explained
     from .sweeps.found import Swept
 
 
@@ -33,9 +33,9 @@ def find_or_server(name: str, *, cluster: bool, namespace: str | None) -> Swept 
 
 def _explained(name: str, namespace: str | None) -> Explained | None:
     """Why the server does not answer, or that it does; None if none has this name. Raises LauncherError."""
-    from ..backends.finding import cluster_of, has_kubeconfig
     from ..backends.kubernetes.follow.beside import explain, servers
-    from ..backends.state import Explained
+    from ..backends.status.finding import cluster_of, has_kubeconfig
+    from ..backends.status.state import Explained
     from ..experiment.files import read_env
     from ..why import Explanation
 

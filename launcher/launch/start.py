@@ -63,7 +63,7 @@ def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) ->
 
 def check_start(found: Rendered) -> None:
     """Raises what ``prepare`` raises before it reads the data."""
-    from ..backends.trust import read_bundle
+    from ..backends.spec.trust import read_bundle
     from ..experiment.files import read_env
     from ..job.job import check_outputs
     from ..job.model import check_model
@@ -118,7 +118,7 @@ def _check_cache(caller: Mapping[str, str]) -> None:
 
 
 def _check_name(job: Job) -> None:
-    from ..backends.finding import local_runs
+    from ..backends.status.finding import local_runs
 
     # The other nodes start a run that the first node has made.
     if job.node.rank == 0 and any(known.name == job.run for known in local_runs()):

@@ -14,7 +14,7 @@ from .token_check import check_tokens
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
-    from ..data.pair import Pair
+    from ..data.text.pair import Pair
 
 
 @dataclass(frozen=True)

@@ -2,5 +2,5 @@
 run as the output of a notebook's cell.
 
 Others take ``reported.Reported``, ``comparison.Comparison``, ``page.render`` and ``page.write_own``, ``summary.summary``,
-``server.serve``. Reads the folders of runs and nothing else: who finds the runs and asks their backends is ``backends.reports``.
+``server.serve``. Reads the folders of runs and nothing else; ``backends.status.reports`` finds the runs and asks their backends.
 """

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from ..errors import UsageError, Warned, nearest
 from ..experiment.other_tools.method import DPO
-from ..runs.intervals import mean
-from ..runs.pair_rewards import PairReward
+from ..runs.learned.intervals import mean
+from ..runs.learned.pair_rewards import PairReward
 from .reported import Reported
 from .settings import differing, settings, short, shown
 

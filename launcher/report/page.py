@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..runs.figures import Figures
-from ..runs.learned import Learned
-from ..runs.pair_rewards import Group, by_column
+from ..runs.learned.figures import Figures
+from ..runs.learned.pair_rewards import Group, by_column
+from ..runs.learned.samples import last
+from ..runs.learned.summary import Learned
 from ..runs.run_dir import RunDir
-from ..runs.samples import last
 from ..runs.whole import write_whole
 from . import repeat
 from .comparison import COLUMNS, Comparison, Figure, progress, state

@@ -12,13 +12,13 @@ from math import isnan
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ..runs import pair_rewards, samples, suspects
 from ..runs.known import pairs_a_step, time_spent
-from ..runs.pair_rewards import PairReward
+from ..runs.learned import pair_rewards, samples, suspects
+from ..runs.learned.pair_rewards import PairReward
+from ..runs.learned.samples import Sample
+from ..runs.learned.suspects import Suspect
 from ..runs.run_dir import RunDir
-from ..runs.samples import Sample
 from ..runs.status import Status, is_over
-from ..runs.suspects import Suspect
 from ..runs.usage import gpu_hours, gpus_of
 from .metrics import NAN, Metrics, jsonl, read_metrics
 

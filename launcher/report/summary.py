@@ -14,10 +14,10 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from ..experiment.other_tools.method import SFT
-from ..runs.figures import Figures
 from ..runs.known import duration, pairs_a_step
-from ..runs.learned import Learned
-from ..runs.samples import last
+from ..runs.learned.figures import Figures
+from ..runs.learned.samples import last
+from ..runs.learned.summary import Learned
 from . import repeat
 from .curves import findings
 from .page import environment, whole

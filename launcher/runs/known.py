@@ -11,7 +11,7 @@ from typing import Any, Final
 from ..errors import Warned
 from ..health import Finding
 from .follow import Metric, Reader
-from .quality import Quality
+from .learned.quality import Quality
 from .status import is_over
 
 _PAUSE: Final = 5  # seconds below which a pause is not worth a word

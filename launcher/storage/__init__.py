@@ -6,15 +6,15 @@ the cache), ``Mirrored`` (a run's checkpoints), ``check_bucket``, ``with_profile
 
 from __future__ import annotations
 
-from .client import Effort
-from .download import Downloaded, download_folder
-from .fetch import fetch_folder
-from .mirrored import Mirrored
+from .checkpoints.mirrored import Mirrored
+from .client.store import Effort
 from .place import Place
 from .probe import check_bucket
 from .progress import Lines, Progress
 from .run import key_parts, upload_run
-from .upload import Uploaded, upload_folder
+from .transfer.download import Downloaded, download_folder
+from .transfer.fetch import fetch_folder
+from .transfer.upload import Uploaded, upload_folder
 
 __all__ = [
     "Downloaded",

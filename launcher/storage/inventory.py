@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ExperimentError, Mistake, StorageError
-from .client import Store, is_missing
+from .client.store import Store, is_missing
 from .manifest import MANIFEST, Entry, Manifest, check_name
 from .objects import Object, objects_below, read_object
 from .place import Place

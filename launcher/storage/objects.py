@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import StorageError
-from .client import Store, base64_of
-from .explained import Garbled
+from .client.explained import Garbled
+from .client.store import Store, base64_of
 from .manifest import Entry
 from .place import Place
 from .progress import Meter

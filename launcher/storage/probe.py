@@ -9,8 +9,8 @@ from typing import Final
 
 from ..errors import StorageError
 from ..experiment.schema import StorageConfig
-from .client import EFFORT, Effort, Store
-from .explained import endpoint_of, explained, is_refused, no_address, refusal, said_by
+from .client.explained import endpoint_of, explained, is_refused, no_address, refusal, said_by
+from .client.store import EFFORT, Effort, Store
 from .objects import MARK
 from .place import Place
 

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from ..errors import UploadError
 from ..experiment.schema import Experiment, StorageConfig
 from ..runs.run_dir import RunDir
-from .client import EFFORT, Effort
+from .client.store import EFFORT, Effort
 from .progress import Listener
-from .upload import Uploaded, upload_folder
+from .transfer.upload import Uploaded, upload_folder
 
 
 def key_parts(experiment: Experiment, *names: str) -> tuple[str, ...]:

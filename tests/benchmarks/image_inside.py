@@ -72,7 +72,7 @@ def user() -> str:
 
 def packages(variant: str) -> Callable[[], str]:
     def imports() -> str:
-        from trainer.processes.machine import Device
+        from trainer.processes.ranks.machine import Device
 
         Device.here(0.9)
         for name in (*MODULES, *(ONLY_CUDA if variant == "cuda" else ())):
@@ -88,7 +88,7 @@ def packages(variant: str) -> Callable[[], str]:
 
 def quiet_start() -> str:
     """What the libraries print while they are imported stands on the first screen of every run's log."""
-    code = "from trainer.processes import quiet\nfrom trainer.processes.machine import Device\nDevice.here(0.9)\n"
+    code = "from trainer.processes import quiet\nfrom trainer.processes.ranks.machine import Device\nDevice.here(0.9)\n"
     code += "import trainer.train, peft.tuners.lora, deepspeed"
     code += "; import bitsandbytes" if sys.argv[1] == "cuda" else ""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -99,7 +99,7 @@ def quiet_start() -> str:
 
 def trackers() -> str:
     """A run that reports to all of them imports them, and a run that reports to none imports none."""
-    code = "import sys; from trainer.processes.importing import quickly\nwith quickly(sys.argv[1:]): import trainer.train\n"
+    code = "import sys; from trainer.processes.ranks.importing import quickly\nwith quickly(sys.argv[1:]): import trainer.train\n"
     code += "for name in sys.argv[1:]: __import__(name)\n"
     code += f"print(*[name for name in {TRACKERS} if sys.modules.get(name)])"
     for used in ((), TRACKERS):

@@ -13,7 +13,7 @@ from typing import Any
 from launcher.backends.kubernetes.follow.run import ClusterRun
 from launcher.runs.run_dir import RunDir
 from trainer.processes.attempts import next_attempt, write_start
-from trainer.processes.pod import arrive
+from trainer.processes.pods.pod import arrive
 
 from . import ClusterApi, controllers
 

@@ -134,7 +134,7 @@ def trainer_of(
     from trainer.inputs.models.adapter import lora_config, seed_adapter
     from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
     from trainer.inputs.tokens.tokens import tokenize
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
     from trainer.step.dpo import DPOTrainer
 
     hyper = experiment.hyperparameters

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.finding import local_run
+from launcher.backends.status.finding import local_run
 from launcher.errors import CredentialError, ExperimentError, UsageError
 from launcher.experiment.schema import Experiment
 from tests.hub.writable import TOKEN, WritableHub

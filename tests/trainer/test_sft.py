@@ -12,7 +12,7 @@ import pytest
 
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
-from launcher.runs.figures import Figures
+from launcher.runs.learned.figures import Figures
 from launcher.runs.run_dir import RunDir
 from tests.trainer.conftest import run_of
 from tests.trainer.trained import events, same_bits, train_in

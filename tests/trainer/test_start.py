@@ -104,7 +104,7 @@ def started(root: Path, experiment: Experiment, mode: str) -> Any:
     from trainer.prepare.model import prepare_model
     from trainer.prepare.rank import Rank, Roots
     from trainer.prepare.trainer import prepare_trainer
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
 
     run = RunDir.of(root, "out", "tiny", experiment.model_folder, f"{mode}-apart")
     run.create({run.experiment: experiment.model_dump_json()}, {"run": run.name})
@@ -306,7 +306,7 @@ def start_of(run: RunDir, experiment: Experiment, root: Path) -> Any:
     """What an attempt of the run starts from."""
     from trainer.prepare.inputs import find_model
     from trainer.prepare.rank import Rank, Roots
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
 
     rank = Rank(run, experiment, Roots(root, root, root / "cache"), StopRequest(), 1, Device.here(0.9))
     return find_model(rank)[1].start

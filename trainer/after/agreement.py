@@ -13,7 +13,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from launcher.data.pair import Pair
+from launcher.data.text.pair import Pair
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 

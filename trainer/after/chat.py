@@ -19,7 +19,7 @@ from typing import Any
 from launcher.errors import ExperimentError, LauncherError, Warned, labelled
 
 from ..output import stage
-from ..processes.importing import quickly
+from ..processes.ranks.importing import quickly
 from .exchange import Requests, serve, tell
 
 

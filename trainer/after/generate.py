@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from launcher.errors import DataError, Mistake
 
 from ..output import notices, stage
-from ..processes.importing import quickly
+from ..processes.ranks.importing import quickly
 from .exchange import Requests, serve, tell
 
 Chat = Mapping[str, Any]

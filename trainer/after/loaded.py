@@ -24,7 +24,7 @@ from ..inputs.models.start_model import load_start, put
 from ..inputs.models.starting import Start, locate
 from ..inputs.recorded import recorded_base, recorded_commit
 from ..output import notices, stage
-from ..processes.machine import Device
+from ..processes.ranks.machine import Device
 
 Prepare = Callable[[Any], None]
 START: Final = "start"  # name of the adapter that the training started from, beside the trained one

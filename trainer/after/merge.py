@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from launcher.data.pair import Pair
+from launcher.data.text.pair import Pair
 from launcher.errors import LauncherError
 from launcher.experiment.schema import Experiment
 from launcher.job.model import TOKENIZER_FILES
@@ -25,7 +25,7 @@ from launcher.job.target import Target
 from launcher.runs.whole import write_whole
 
 from ..output import notices, say, stage
-from ..processes.importing import quickly
+from ..processes.ranks.importing import quickly
 from .exchange import Requests, serve
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
 from ..output import stage
-from ..processes.importing import quickly
+from ..processes.ranks.importing import quickly
 from .exchange import Requests, serve
 
 

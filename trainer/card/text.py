@@ -16,9 +16,9 @@ import yaml
 from launcher.hub import FOLDER
 from launcher.report.repeat import again, given
 from launcher.report.reported import Reported
-from launcher.runs.figures import Figures
 from launcher.runs.known import duration, pairs_a_step
-from launcher.runs.samples import last
+from launcher.runs.learned.figures import Figures
+from launcher.runs.learned.samples import last
 
 from .base import Base
 

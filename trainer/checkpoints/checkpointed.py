@@ -23,7 +23,7 @@ from launcher.runs.whole import as_new, sync_tree, write_whole
 from ..inputs.models.dropout import true_config
 from ..output import notices
 from ..processes.disk import writing
-from ..processes.sharding import all_finite, stage
+from ..processes.ranks.sharding import all_finite, stage
 from . import origin
 from .copies import Copies
 from .kept_reference import keep_logps

@@ -22,7 +22,7 @@ from launcher.runs.whole import as_new
 
 from ..inputs.models.adapter import copied, widen_adapter
 from ..processes.disk import writing
-from ..processes.sharding import stage, trained_tensors
+from ..processes.ranks.sharding import stage, trained_tensors
 from ..processes.stop import StopRequest
 from .checkpointed import check_finite
 from .sound import check_sound, sound

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from accelerate.utils import gather_object
 
-from launcher.storage.aside import names_below
+from launcher.storage.checkpoints.aside import names_below
 
 from .mirror import Mirror
 

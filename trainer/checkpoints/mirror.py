@@ -22,8 +22,8 @@ from typing import Final, Protocol
 from launcher.errors import LauncherError, Warned
 from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored
-from launcher.storage.aside import MIRROR, set_folder_aside, set_run_aside
-from launcher.storage.mirrored import RUN, START
+from launcher.storage.checkpoints.aside import MIRROR, set_folder_aside, set_run_aside
+from launcher.storage.checkpoints.mirrored import RUN, START
 from launcher.storage.progress import size
 
 from ..output import notices, say
@@ -258,7 +258,7 @@ class Mirror:
 
 
 def begin(run: RunDir, send: Sender, uri: str, asked: Callable[[], float | None] = lambda: None) -> Mirror:
-    """The mirror of a run, whose record names it from now on: see ``launcher.storage.restore``."""
+    """The mirror of a run, whose record names it from now on: see ``launcher.storage.checkpoints.restore``."""
     before = run.read_record().get("mirror") or {}
     run.update_record(mirror={"step": None, "id": os.urandom(8).hex(), **before, "to": uri})
     return Mirror(run, uri, send, asked=asked)

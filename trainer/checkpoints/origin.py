@@ -15,7 +15,7 @@ from launcher.experiment.schema import Experiment
 
 from ..inputs.models.starting import Start
 from ..inputs.tokens.tokens import Tokens
-from ..processes.machine import Device, versions
+from ..processes.ranks.machine import Device, versions
 from ..reference.reference import answer_keys
 
 FILE: Final = "origin.json"

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from launcher.errors import ExperimentError, Mistake
 
-from ..processes.importing import reveal
-from ..processes.sharding import is_spread, stage
+from ..processes.ranks.importing import reveal
+from ..processes.ranks.sharding import is_spread, stage
 
 UNIVERSAL: Final = ".universal"
 MOMENTS: Final = ("exp_avg", "exp_avg_sq")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
+from launcher.data.text.pair import Pair
 from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..processes.sharding import stage as zero_stage
+from ..processes.ranks.sharding import stage as zero_stage
 from ..step.batches.packing import rows_of
 from ..step.dpo import DPOTrainer
 from ..step.packed import Scored

@@ -13,14 +13,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from launcher.errors import Warned
 from launcher.experiment.sections.samples import Samples
 from launcher.health import Answered
+from launcher.runs.learned.samples import FILE, Sample, parsed, written
 from launcher.runs.run_dir import RunDir
-from launcher.runs.samples import FILE, Sample, parsed, written
 from launcher.runs.whole import write_whole
 
 from ..health import HealthCallback
 from ..logs import StepLog
 from ..output import notices, stage
-from ..processes.sharding import stage as zero_stage
+from ..processes.ranks.sharding import stage as zero_stage
 from ..step.dpo import DPOTrainer
 from .generation import Answer, answers
 from .prompts import SamplePrompt

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from launcher.data.pair import Pair
+from launcher.data.text.pair import Pair
+from launcher.runs.learned.suspects import FILE, Suspect, count, cut, ranked, scores, written
 from launcher.runs.run_dir import RunDir
-from launcher.runs.suspects import FILE, Suspect, count, cut, ranked, scores, written
 from launcher.runs.whole import write_whole
 
 from ..output import stage

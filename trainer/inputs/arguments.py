@@ -20,9 +20,9 @@ from launcher.planning.sizes.state import optimizer_of
 from launcher.runs.run_dir import RunDir
 
 from ..processes.bucket import has_own_runs
-from ..processes.importing import DEEPSPEED
-from ..processes.machine import Device
-from ..processes.sharding import is_sharded
+from ..processes.ranks.importing import DEEPSPEED
+from ..processes.ranks.machine import Device
+from ..processes.ranks.sharding import is_sharded
 from .models.model import Precision
 
 

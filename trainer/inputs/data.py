@@ -26,7 +26,7 @@ from launcher.runs.run_dir import RunDir, expanded
 from launcher.runs.whole import write_whole
 
 from ..output import Stage, say
-from ..processes.join import is_there
+from ..processes.ranks.join import is_there
 from ..processes.waiting import AT_ONCE, Waiting
 
 COPIED: Final = 256 << 20  # bytes

@@ -31,7 +31,7 @@ from ..inputs.tokens.clock import Clock, day_of_run
 from ..inputs.tokens.reach import Reach, check_reach, read_from
 from ..inputs.tokens.tokens import Tokens, tokenize
 from ..output import EVERY, notices, say, stage
-from ..processes.sharding import is_sharded
+from ..processes.ranks.sharding import is_sharded
 from ..step.memory import counted
 from .rank import Rank
 

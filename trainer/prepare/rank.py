@@ -11,7 +11,7 @@ from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir
 
 from ..processes.bucket import has_own_runs
-from ..processes.machine import Device
+from ..processes.ranks.machine import Device
 from ..processes.stop import StopRequest
 from ..processes.waiting import Waiting
 

@@ -10,9 +10,9 @@ from launcher.runs.processes import Process
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 
-from .memory_note import silent
-from .pod import itself
-from .rendezvous import marker_of
+from .pods.memory_note import silent
+from .pods.pod import itself
+from .pods.rendezvous import marker_of
 from .verdict import Ending
 
 

@@ -61,7 +61,7 @@ class Bucket:
         Raises CredentialError, ExperimentError, UnreachableError if the server does not answer for minutes, and Stopped.
         """
         from launcher.storage import Lines
-        from launcher.storage.restore import restore
+        from launcher.storage.checkpoints.restore import restore
 
         waiting = Waiting(self._look)
 
@@ -83,8 +83,8 @@ class Bucket:
         aside = self.run.path / ".mirror"
 
         def work() -> None:
-            from launcher.storage.aside import set_run_aside
-            from launcher.storage.mirrored import ADAPTER, RUN
+            from launcher.storage.checkpoints.aside import set_run_aside
+            from launcher.storage.checkpoints.mirrored import ADAPTER, RUN
 
             if is_done and self.run.adapter.is_dir():
                 uri = self.place.keep(ADAPTER, self.run.adapter).uri

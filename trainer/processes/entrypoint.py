@@ -34,12 +34,12 @@ from .children import Children
 from .disk import make_room, reserve
 from .ending import how_it_failed
 from .kills import Kills
-from .memory_note import MemoryNote
-from .notify import HURRY, PATIENCE, notify_name, tell_end
-from .pod import FirstNode, arrive, is_done, last_words, take_back
+from .pods.memory_note import MemoryNote
+from .pods.pod import FirstNode, arrive, is_done, last_words, take_back
+from .pods.rendezvous import meet, own_address
 from .relay import Relay
-from .rendezvous import meet, own_address
 from .verdict import Ending, exit_notes, judge
+from .webhook.notify import HURRY, PATIENCE, notify_name, tell_end
 
 # `python -m torch.distributed.run` without the garbage collector's walks while it imports torch: a quarter of its CPU time.
 _TORCHRUN: Final = "import gc; gc.disable(); from torch.distributed.run import main; gc.freeze(); gc.enable(); main()"

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..checkpoints.remembered import BUDGETS, CHECKPOINTING, COMPILED, GRAPHED, MICRO, PATH, PENDING
-from ..processes.sharding import stage as zero_stage
+from ..processes.ranks.sharding import stage as zero_stage
 from .batches.packing import rows_of
 from .fast import FastTrainer
 from .packed import Fast

@@ -16,7 +16,7 @@ from launcher.planning.sizes.state import STATES
 
 from ..inputs.tokens.token_pairs import TokenPairs
 from ..output import notices
-from ..processes.sharding import stage as zero_stage
+from ..processes.ranks.sharding import stage as zero_stage
 from .batches.packing import first_fit, packed_lengths
 from .batches.steps import Share, StepLoader, Steps
 from .forward.halves import Halves

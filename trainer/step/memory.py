@@ -18,7 +18,7 @@ from launcher.planning.tokens.work import Work
 
 from ..inputs.tokens.token_pairs import TokenPairs
 from ..inputs.tokens.tokens import Tokens
-from ..processes.sharding import numel
+from ..processes.ranks.sharding import numel
 from .forward.attention import attention
 
 UNKNOWN = "gradient checkpointing on: the model's configuration lacks the sizes to estimate its activations"

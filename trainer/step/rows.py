@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..inputs.tokens.token_pairs import TokenPairs
-from ..processes.sharding import stage as zero_stage
+from ..processes.ranks.sharding import stage as zero_stage
 from .batches.packing import Row, rows_of
 from .batches.steps import Share
 from .compiling.graphs import RowGraphs

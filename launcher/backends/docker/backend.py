@@ -22,10 +22,10 @@ from ...redact import REDACTOR
 from ...runs.run_dir import RunDir
 from ...runs.whole import write_whole
 from .. import Status
-from ..environment import check_secrets
 from ..reading import InFolders, read_log
-from ..record import end_attempts, outcome, started
 from ..session import Session, Work
+from ..spec.environment import check_secrets
+from ..spec.record import end_attempts, outcome, started
 from . import spec as specs
 from .attached import Attached
 from .build import Say, ensure, find, of_another_version
@@ -67,7 +67,7 @@ class Docker(InFolders):
         return Place(self.cwd, len(os.sched_getaffinity(0)), self._person(), image, root, caller, has_profile=has_profile)
 
     def _with_profile(self, job: Job) -> tuple[Mapping[str, str], bool]:
-        from ...storage.profile import with_profile  # this module is loaded for runs on the host, too
+        from ...storage.client.profile import with_profile  # this module is loaded for runs on the host, too
 
         return with_profile(job.experiment, self.caller)
 

@@ -16,7 +16,7 @@ from ...errors import LauncherError, UnreachableError, Warned
 from ...job.image import DOCKERFILE, NAME, Build, Image
 from ...published import IMAGES, VERSION
 from ...storage.progress import INTERVAL, ticking
-from ..record import code_revision
+from ..spec.record import code_revision
 from .engine import explained, failure
 
 Say = Callable[[str], None]

@@ -8,8 +8,8 @@ from typing import Final
 
 from ...errors import ExperimentError, Mistake
 from ...job.job import Job
-from ..container import certificates
-from ..trust import SETTING
+from ..spec.container import certificates
+from ..spec.trust import SETTING
 from .paths import Mount
 
 FOLDER: Final = "/dpo/ca"

@@ -12,10 +12,10 @@ from typing import Any, Final
 from ...job.image import Image
 from ...job.job import Job
 from ...runs.cache import cache_root
-from ..container import HOME, SHM, container_environment, secrets_of
-from ..environment import GRACE
 from ..session import Work
-from ..sizes import size_in_bytes
+from ..spec.container import HOME, SHM, container_environment, secrets_of
+from ..spec.environment import GRACE
+from ..spec.sizes import size_in_bytes
 from .certificates import mounted
 from .paths import Layout, Mount, work_layout
 

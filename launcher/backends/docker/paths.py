@@ -11,8 +11,8 @@ from typing import Final
 from ...errors import ExperimentError, Mistake
 from ...experiment.schema import Experiment
 from ...experiment.sections.hub_data import is_remote
-from ..container import HOME
 from ..session import Work
+from ..spec.container import HOME
 
 # A mount there would hide the image's own files, or the kernel's.
 _TAKEN: Final = (

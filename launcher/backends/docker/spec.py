@@ -17,9 +17,9 @@ from ...experiment.explain.effects import idle_given
 from ...job.job import Job
 from ...runs.cache import cache_root
 from ...runs.run_dir import RunDir
-from ..container import unreached, untracked
-from ..environment import GRACE, facts, files, script
-from ..record import first_record
+from ..spec.container import unreached, untracked
+from ..spec.environment import GRACE, facts, files, script
+from ..spec.record import first_record
 from .container import LOGS, PIDS, Container, Person, Place, container, hostname
 from .paths import Mount, layout
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from ...errors import LauncherError, UsageError
-from ...runs.learned import another_rate
+from ...runs.learned.summary import another_rate
 from ...why import Evidence, Explanation, Pod, explain
 from .. import Status
 from .api.channels import Attached

@@ -60,12 +60,12 @@ class Submitting:
     specs: list[KubernetesSpec] = field(default_factory=list)  # of each point, as it was rendered last
 
     def submit(self, data_of: str | None) -> Submission:
-        from ...backends.finding import cluster_of
         from ...backends.kubernetes.submit.creation import create, try_all
         from ...backends.kubernetes.submit.facts import gather
         from ...backends.kubernetes.submit.preflight import of_named, preflight
         from ...backends.kubernetes.submit.probes import try_pod
         from ...backends.kubernetes.submit.staging import stage
+        from ...backends.status.finding import cluster_of
         from ..data import with_copy
         from ..on_nodes import deadline
         from .names import check_names
@@ -267,7 +267,7 @@ def question(
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
     """What of the caller's environment is another thing in a pod, or does not reach it."""
     from ...backends.kubernetes.render.told import lost
-    from ...storage.profile import with_profile
+    from ...storage.client.profile import with_profile
 
     return lost(job, *with_profile(job.experiment, caller))
 

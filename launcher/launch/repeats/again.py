@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...data.pairs import Source
     from ...experiment.schema import Experiment
     from ...job.resume import Recorded
-    from ...runs.losses import Losses
+    from ...runs.learned.losses import Losses
     from ..cluster.submission import Listener, Submission
     from ..start import Prepared
 
@@ -41,13 +41,13 @@ class Compared:
 
 def compared(name: str, other: str, *, cluster: bool, namespace: str | None) -> Compared:
     """Compares the losses of two runs, wherever they are; raises UsageError for an unknown run."""
-    from ...backends.finding import find
+    from ...backends.status.finding import find
 
     return compared_runs(*find(name, cluster=cluster, namespace=namespace), *find(other, cluster=cluster, namespace=namespace))
 
 
 def compared_runs(where: Runs[Any], run: Any, where_other: Runs[Any], other: Any) -> Compared:
-    from ...runs.losses import compare_losses
+    from ...runs.learned.losses import compare_losses
 
     losses = compare_losses(_steps(where, run), _steps(where_other, other))
     why = [] if losses.are_equal else differences(where.record(run), where_other.record(other))
@@ -56,7 +56,7 @@ def compared_runs(where: Runs[Any], run: Any, where_other: Runs[Any], other: Any
 
 def _steps(where: Runs[Any], run: Any) -> list[str]:
     """All lines of a run's metrics."""
-    from ...backends.finding import on_cluster
+    from ...backends.status.finding import on_cluster
 
     there = on_cluster(where, run)
     if there is not None:
@@ -170,7 +170,7 @@ def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None)
 
     Raises UsageError for a run that is not over, or that has read no data, and LauncherError where its record cannot be read.
     """
-    from ...backends.finding import find, on_cluster
+    from ...backends.status.finding import find, on_cluster
     from ...job.resume import Recorded
 
     where, run = find(name, cluster=cluster, namespace=namespace)
@@ -210,7 +210,7 @@ def _loaded(recorded: Recorded, experiment: Experiment) -> Any:
 
 def _free_name(name: str, there: tuple[Kubernetes, ClusterRun] | None) -> str:
     """``<run>-again``, with a number where that exists."""
-    from ...backends.finding import listed_on, local_runs
+    from ...backends.status.finding import listed_on, local_runs
     from ...runs.names import check_run_name
 
     if there is None:

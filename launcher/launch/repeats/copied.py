@@ -25,7 +25,7 @@ def found_or_brought(name: str, *, cluster: bool, namespace: str | None, say: Ca
 
     No bucket is asked for a name that looks like a known one with a typing error.
     """
-    from ...backends.finding import local_runs
+    from ...backends.status.finding import local_runs
     from ...runs.finding import AmbiguousName
     from ..sweeps.found import find
 

@@ -41,7 +41,7 @@ def gpus_as_recorded(recorded: Recorded, there: int) -> int:
 def changes_of_machine(record: Mapping[str, Any], where: AnyBackend) -> Iterator[Change]:
     """What of this machine's code and packages is another; a container brings its own."""
     from ...backends.host import Host, gpus_there
-    from ...backends.record import code_revision
+    from ...backends.spec.record import code_revision
     from ...experiment.files import read_env
 
     if isinstance(where, Host):

@@ -125,7 +125,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
 def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
     """The data files that travelled in a ConfigMap: the run's own copies on the claim, else those of this machine."""
     from ...backends.kubernetes.render.placement import Folder, Local
-    from ...backends.trust import read_bundle
+    from ...backends.spec.trust import read_bundle
 
     names, e = recorded.record.get("inputs"), recorded.experiment
     ca = read_bundle(e, Path.cwd())  # it is not on the claim

@@ -37,7 +37,7 @@ def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resump
 
     Raises UsageError for a run that is not over, is done, or was started in another directory.
     """
-    from ...backends.finding import on_cluster
+    from ...backends.status.finding import on_cluster
 
     now = where.status(run)
     if not now.is_over:

@@ -119,7 +119,7 @@ def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Pa
 
 def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
     """The sweep's runs on the cluster by their names; raises UsageError where one has other settings."""
-    from ...backends.finding import cluster_of, listed_on
+    from ...backends.status.finding import cluster_of, listed_on
     from ...experiment.files import read_env
 
     points = {sweep.run(point): point for point in sweep.points}

@@ -15,7 +15,7 @@ from ...runs.processes import Process
 from .grid import Outcome, Point, Sweep, of_record
 
 if TYPE_CHECKING:
-    from ...backends.state import Explained
+    from ...backends.status.state import Explained
 
 _TICK: Final = 0.2  # seconds between two looks at the runs
 _LOOK: Final = 5.0  # the same at those of a cluster, which costs requests for each
@@ -33,7 +33,7 @@ class Swept:
 
     def outcomes(self) -> list[Outcome]:
         """Every point as it is now, in the order of the grid."""
-        from ...backends.state import run_status
+        from ...backends.status.state import run_status
 
         found = {point.number: Outcome(point, run.name, run_status(where, run).known) for where, run, point in self.runs}
         if self.sweep is not None:
@@ -61,7 +61,7 @@ class Swept:
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:
         """Point, run, and why it waits, runs or failed: of every point that is not done; None where it was not started."""
-        from ...backends.state import explained
+        from ...backends.status.state import explained
 
         there = {run.name: (where, run) for where, run, _ in self.runs}
         waiting = [one for one in self.outcomes() if not one.is_done]
@@ -146,7 +146,7 @@ def _words(one: Outcome) -> str:
 
 def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[Any, Any]:
     """The run that ``name`` means, with its backend, else the sweep of that name. Raises UsageError if neither exists."""
-    from ...backends.finding import find as find_run
+    from ...backends.status.finding import find as find_run
     from ...runs.finding import AmbiguousName
 
     if not cluster and namespace is None and (found := here(name)) is not None:
@@ -168,7 +168,7 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
 def here(name: str) -> Swept | None:
     """The sweep of this machine with exactly this name; None where a run has it, or none was started."""
     from ...backends.choose import backend_of
-    from ...backends.finding import local_runs
+    from ...backends.status.finding import local_runs
 
     runs = local_runs()
     if any(run.name == name for run in runs):
@@ -183,7 +183,7 @@ def here(name: str) -> Swept | None:
 
 def _there(name: str, namespace: str | None, *, with_gone: bool = True) -> Swept | None:
     """The sweep on the cluster; ``with_gone``: with points whose Job is gone, where a reader pod can read their folders."""
-    from ...backends.finding import cluster_of, has_kubeconfig, listed_on
+    from ...backends.status.finding import cluster_of, has_kubeconfig, listed_on
     from ...experiment.files import read_env
 
     caller = read_env(Path.cwd())

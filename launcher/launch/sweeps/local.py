@@ -48,8 +48,8 @@ class Sweeping:
 
     def outcomes(self) -> list[Outcome]:
         """Every point as it is now, in the order of the grid."""
-        from ...backends.finding import local_runs
-        from ...backends.state import known
+        from ...backends.status.finding import local_runs
+        from ...backends.status.state import known
 
         there = {run.name: run for run in local_runs()}
         names = [(point, self.sweep.run(point)) for point in self.sweep.points]
@@ -65,7 +65,7 @@ class Sweeping:
 
     def is_begun_by(self, pid: int) -> bool:
         """Whether the process ``pid`` of this machine has started or resumed a point."""
-        from ...backends.finding import local_runs
+        from ...backends.status.finding import local_runs
 
         names = {self.sweep.run(point) for point in self.sweep.points}
         entries = [run.read_record().get("sweep") or {} for run in local_runs() if run.name in names]
@@ -128,7 +128,7 @@ class Sweeping:
 
     def _collect(self) -> None:
         """Tells how running points are, and frees the slots of those that are over."""
-        from ...backends.state import known
+        from ...backends.status.state import known
 
         for slot, (point, where, run) in list(self._running.items()):
             now = where.status(run)
@@ -204,7 +204,7 @@ def sweep_here(sweep: Sweep, backend: str | None, parallel: int | None, data_of:
     Runs of an earlier command with its name are continued. Raises what ``load_points`` and ``start.prepare`` raise, and
     UsageError for a name that other runs have, and for an experiment that was changed since.
     """
-    from ...backends.finding import local_runs
+    from ...backends.status.finding import local_runs
     from ..start import prepared
 
     loaded = load_points(sweep)

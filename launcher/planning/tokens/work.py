@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...data.pair import Pair
+from ...data.text.pair import Pair
 
 # What a chat template adds to one prompt with its answer: role marks, and in some a system message of its own.
 _TEMPLATE_TOKENS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ...backends.sizes import size_in_bytes
+from ...backends.spec.sizes import size_in_bytes
 from ...job.target import Target
 from ..machines.gpus import Gpu
 from ..machines.here import gpu_here

@@ -14,9 +14,9 @@ from launcher.cli import launcher
 from launcher.cli.learned import _draw_samples, draw
 from launcher.errors import LauncherError, UsageError
 from launcher.experiment.schema import Experiment
-from launcher.runs.learned import Learned, preferences
+from launcher.runs.learned.samples import Sample
+from launcher.runs.learned.summary import Learned, preferences
 from launcher.runs.run_dir import RunDir
-from launcher.runs.samples import Sample
 
 BEFORE = {
     "eval_loss": 0.69314, "eval_rewards/accuracies": 0.0, "eval_rewards/margins": -2e-7, "eval_rewards/chosen": -1e-7,
@@ -292,7 +292,7 @@ def test_a_run_without_a_result_has_learned_nothing_yet(home: Path) -> None:
 
 def test_of_a_column_with_many_values_the_groups_of_the_lowest_margins_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     from launcher.cli.learned import _table
-    from launcher.runs.pair_rewards import PairReward, by_column
+    from launcher.runs.learned.pair_rewards import PairReward, by_column
 
     pairs = [PairReward(n, 9, 9, 9, chosen=float(n), rejected=0.0, columns={"topic": f"topic {n}"}) for n in range(40)]
     _table("topic", by_column(pairs, "topic", 0.0))

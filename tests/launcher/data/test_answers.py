@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs, write_processed
 from launcher.data.tables.reading import Reading
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 

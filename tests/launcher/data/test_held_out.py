@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.data.held_out import chosen, held_out, others
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.tables.reading import Reading
 from launcher.data.tables.streamed import Streamed
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 
@@ -56,7 +56,7 @@ def test_prompts_that_differ_in_case_spaces_and_marks_are_one() -> None:
 def test_the_same_pairs_are_held_out_in_another_process_and_order() -> None:
     prompts = [f"prompt {n}" for n in range(20)]
     code = (
-        "from launcher.data.held_out import held_out\nfrom launcher.data.pair import Pair\n"
+        "from launcher.data.held_out import held_out\nfrom launcher.data.text.pair import Pair\n"
         f"print(*held_out([Pair(None, p, 'a', 'b', 2) for p in reversed({prompts})], 0.3, 't.csv'))"
     )
     done = subprocess.run(

@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, Source, read_pairs, write_processed
 from launcher.data.prompt import Prompt
 from launcher.data.tables.reading import Reading
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, ExperimentError, LauncherError, Warned
 from launcher.experiment.schema import Experiment
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from launcher.data.languages import language
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
 from launcher.data.survey import (
     Bias,
@@ -18,6 +16,8 @@ from launcher.data.survey import (
     script,
     survey,
 )
+from launcher.data.text.languages import language
+from launcher.data.text.pair import Pair
 
 
 def pair(user: str, chosen: str, rejected: str, line: int = 2) -> Pair:

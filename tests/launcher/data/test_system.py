@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.data.chat import Chat
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.prompt import Prompt
 from launcher.data.prompts import read_prompts
 from launcher.data.tables.reading import Reading
+from launcher.data.text.chat import Chat
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 

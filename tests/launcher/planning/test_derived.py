@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, Source
+from launcher.data.text.pair import Pair
 from launcher.experiment.schema import Experiment
 from launcher.job.job import plan
 from launcher.planning.derived import Derived, derived

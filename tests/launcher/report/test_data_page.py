@@ -8,9 +8,9 @@ from dataclasses import asdict
 from typing import Any
 
 from launcher.data.findings import Found
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
 from launcher.data.survey import survey
+from launcher.data.text.pair import Pair
 from launcher.errors import Mistake
 from launcher.report.data_page import render
 from tests.launcher.report.test_page import EVIL, Elements

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import launcher.report
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs
 from launcher.data.survey import survey
+from launcher.data.text.pair import Pair
 from launcher.report.page import index, render, write_own
 from launcher.report.reported import Reported
 from launcher.runs.run_dir import RunDir

@@ -14,7 +14,7 @@ import pytest
 
 from launcher.errors import StorageError, UploadError
 from launcher.runs.run_dir import RunDir
-from launcher.storage.upload import Uploaded
+from launcher.storage.transfer.upload import Uploaded
 from tests.waiting import wait_for
 from trainer.checkpoints.mirror import First, Mirror, begin
 

@@ -14,7 +14,7 @@ from launcher.experiment.schema import Experiment
 from trainer.checkpoints.origin import FILE, check, check_base, day_of, origin
 from trainer.inputs.tokens.token_pairs import TokenPair, TokenPairs
 from trainer.inputs.tokens.tokens import Tokens
-from trainer.processes.machine import Device
+from trainer.processes.ranks.machine import Device
 
 Make = Callable[..., Experiment]
 PAIRS = [TokenPair([1, 2], [3, n], [4, n], n) for n in range(5, 9)]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launcher.data.pair import Pair
 from launcher.data.prompt import Prompt
+from launcher.data.text.pair import Pair
 from launcher.errors import ExperimentError
 from launcher.experiment.schema import Experiment
 from launcher.runs.run_dir import RunDir

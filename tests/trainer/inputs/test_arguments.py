@@ -16,7 +16,7 @@ from launcher.experiment.sections.optimizer import WITHOUT_ADAM, arguments_of
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.arguments import arguments, check_optimizer, check_schedule
 from trainer.inputs.models.model import Precision
-from trainer.processes.machine import Device
+from trainer.processes.ranks.machine import Device
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_checkpoint_of_the_unfused_adamw_goes_on_bit_for_bit_under_the_fused_o
 
 def test_lora_settings_beside_full_finetuning_are_named_once_and_only_those_that_are_set(make_experiment: Any) -> None:
     from trainer.inputs.arguments import without_effect
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
 
     device = Device(cuda=False, bf16=False, rank=0, world=1)
     plain = make_experiment(full_finetuning=True)

@@ -32,7 +32,7 @@ def prepared(root: Path, run: RunDir, experiment: Experiment) -> Any:
     """What a run is made of, as a rank finds it."""
     from trainer.prepare.inputs import find_model, prepare_inputs
     from trainer.prepare.rank import Rank, Roots
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
 
     device = Device(cuda=False, bf16=False, rank=0, world=1)
     return prepare_inputs(*find_model(Rank(run, experiment, Roots(root, root, root / "cache"), StopRequest(), 1, device)))

@@ -300,7 +300,7 @@ def test_the_numbers_are_those_of_trl_for_the_models_own_reference(
     from trainer.inputs.models.adapter import lora_config
     from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
     from trainer.inputs.tokens.tokens import tokenize
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
     from trainer.step.dpo import DPOTrainer
 
     experiment = make_experiment()

@@ -181,7 +181,7 @@ def one_step(folder: Path, tokenizer: Path, make_experiment: Make, base: Path, w
     from trainer.inputs.arguments import arguments
     from trainer.inputs.models.adapter import lora_config, seed_adapter
     from trainer.inputs.models.model import choose_precision, load_model
-    from trainer.processes.machine import Device
+    from trainer.processes.ranks.machine import Device
     from trainer.step.choosing.choice import choose_path, take_path
     from trainer.step.dpo import DPOTrainer
 

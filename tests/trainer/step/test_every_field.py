@@ -157,7 +157,7 @@ class Bench:
         from launcher.data.tables.reading import Reading
         from trainer.inputs.models.model import choose_precision, load_model, load_tokenizer
         from trainer.inputs.tokens.tokens import tokenize
-        from trainer.processes.machine import Device
+        from trainer.processes.ranks.machine import Device
 
         self.root, self._make, self._number = root, make, count()
         plain = make(max_seq_length=LONGEST)

@@ -67,7 +67,7 @@ class Bench:
         """(its losses and gradient norms, the sentence of its path, the trainer, its run)."""
         from trainer.inputs.arguments import arguments
         from trainer.inputs.models.adapter import seed_adapter, widen_adapter
-        from trainer.processes.machine import Device
+        from trainer.processes.ranks.machine import Device
         from trainer.step.choosing.choice import choose_path, take_path
         from trainer.step.dpo import DPOTrainer
         from trainer.step.loss.first import is_fresh

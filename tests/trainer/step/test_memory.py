@@ -179,7 +179,7 @@ class TestTheChoice:
         from trainer.inputs.arguments import arguments
         from trainer.inputs.models.model import Precision
         from trainer.prepare.model import _choose_rows
-        from trainer.processes.machine import Device
+        from trainer.processes.ranks.machine import Device
 
         checkpoint = None
         if remembered is not None:

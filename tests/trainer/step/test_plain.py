@@ -14,7 +14,7 @@ import torch
 from launcher.experiment.schema import Experiment
 from tests.trainer.conftest import trainer_of
 from tests.trainer.trained import with_margins
-from trainer.processes.importing import quickly
+from trainer.processes.ranks.importing import quickly
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Experiment]

@@ -14,7 +14,7 @@ import torch
 
 from launcher.experiment.schema import Experiment
 from tests.trainer.trained import weights
-from trainer.processes.importing import quickly
+from trainer.processes.ranks.importing import quickly
 
 MakeExperiment = Callable[..., Experiment]
 MakeTrainer = Callable[..., Any]

@@ -21,7 +21,7 @@ from typing import Final
 from launcher.runs.whole import as_new
 
 from ...output import say, stage
-from ...processes.importing import quickly
+from ...processes.ranks.importing import quickly
 
 IS_COMMAND: Final = __name__ == "__main__"
 with stage("importing torch and transformers", after=0 if IS_COMMAND else 5), quickly() if IS_COMMAND else nullcontext():

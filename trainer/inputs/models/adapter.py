@@ -16,7 +16,7 @@ from launcher.experiment.adapted import named
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.experiment.sections.targets import asked, is_all_linear, is_table, kind
 
-from ...processes.sharding import numel
+from ...processes.ranks.sharding import numel
 from .modules import left_out, modules_of, old_names, parts_of
 
 

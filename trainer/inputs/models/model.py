@@ -23,7 +23,7 @@ from launcher.job.model import TOKENIZER_FILES, check_adapter
 from launcher.packages import adding
 
 from ...processes.ending import explained
-from ...processes.importing import reveal
+from ...processes.ranks.importing import reveal
 from ..hub import from_hub
 from .dropout import silence
 

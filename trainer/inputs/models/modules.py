@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from launcher.experiment.sections.targets import DIRECT, Modules, kind, untrained
 
-from ...processes.sharding import numel
+from ...processes.ranks.sharding import numel
 from .bypassed import bypassed
 
 LINEAR: Final = (nn.Linear, Conv1D)

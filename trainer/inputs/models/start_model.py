@@ -16,7 +16,7 @@ from launcher.errors import ExperimentError, Mistake, Warned
 from launcher.experiment.schema import Experiment
 from launcher.job.starting import WEIGHTS
 
-from ...processes.sharding import is_sharded, is_spread
+from ...processes.ranks.sharding import is_sharded, is_spread
 from .model import Precision, load_model
 from .starting import Start
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final
 
-from launcher.data.chat import Message, function_of
-from launcher.data.pair import Pair
 from launcher.data.tables.table import place_of
+from launcher.data.text.chat import Message, function_of
+from launcher.data.text.pair import Pair
 from launcher.errors import Mistake, Warned
 
 from .frame import Frame, shared

@@ -15,9 +15,9 @@ from jinja2 import TemplateError
 from jinja2.meta import find_undeclared_variables
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
-from launcher.data.chat import Message
-from launcher.data.pair import Pair
 from launcher.data.tables.table import place_of
+from launcher.data.text.chat import Message
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, ExperimentError, Mistake
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 

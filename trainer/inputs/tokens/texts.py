@@ -14,8 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from launcher.data.pair import Pair
 from launcher.data.tables.streamed import Streamed
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, Mistake, Warned
 from launcher.runs.whole import write_whole
 

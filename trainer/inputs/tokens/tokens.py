@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from launcher.data.pair import Pair
 from launcher.data.tables.table import place_of
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, Mistake, Warned
 from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.health import Answers

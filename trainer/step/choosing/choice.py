@@ -22,8 +22,8 @@ from ...inputs.models.model import Precision
 from ...inputs.tokens.token_pairs import TokenPairs
 from ...inputs.tokens.tokens import Tokens
 from ...output import say, stage
-from ...processes.sharding import callable_model
-from ...processes.sharding import stage as zero_stage
+from ...processes.ranks.sharding import callable_model
+from ...processes.ranks.sharding import stage as zero_stage
 from ...reference.identity import reference_key
 from ...reference.reference import Score, reference_logps
 from ..compiling.graphs import RowGraphs

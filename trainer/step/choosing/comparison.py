@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ...inputs.tokens.token_pairs import TokenPair, TokenPairs
 from ...inputs.tokens.tokens import Tokens
-from ...processes.sharding import callable_model
-from ...processes.sharding import stage as zero_stage
+from ...processes.ranks.sharding import callable_model
+from ...processes.ranks.sharding import stage as zero_stage
 from ..compiling.compiled import reason
 from ..dpo import DPOTrainer
 from ..forward.halves import Halves

@@ -14,7 +14,7 @@ from launcher.errors import ExperimentError, Mistake, Warned
 from ...checkpoints.remembered import GRAPHED
 from ...inputs.tokens.token_pairs import TokenPairs
 from ...inputs.tokens.tokens import Tokens
-from ...processes.sharding import stage as zero_stage
+from ...processes.ranks.sharding import stage as zero_stage
 from ..batches.blocks import BLOCK
 from ..batches.buckets import Buckets
 from ..batches.packing import packed_lengths

@@ -11,7 +11,7 @@ from launcher.errors import Warned
 
 from ...inputs.tokens.token_pairs import TokenPairs
 from ...output import notices
-from ...processes.sharding import stage as zero_stage
+from ...processes.ranks.sharding import stage as zero_stage
 from ..batches.packing import segments_of
 from ..batches.steps import Share
 from ..compiling.compiled import reason

@@ -64,8 +64,8 @@ class Copied(Archive):
 
     def copied(self, aside: Path) -> Path | None:
         """Its logs, metrics and record, and its adapter, if it has one; no checkpoints. Raises NoCopy and StorageError."""
+        from ....storage.checkpoints.mirrored import ADAPTER
         from ....storage.manifest import MANIFEST
-        from ....storage.mirrored import ADAPTER
 
         if self._inside is None:
             raise NoCopy(self._run, "no checkpoint was uploaded yet")

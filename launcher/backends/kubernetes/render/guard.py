@@ -14,7 +14,7 @@ from typing import Any, Final
 from ....errors import Mistake
 from ....experiment.sections.kubernetes import reserved
 from ....redact import SECRET
-from ...container import HOME
+from ...spec.container import HOME
 from .visits import Visit
 
 TRAINER: Final = "trainer"

@@ -12,7 +12,7 @@ from ....experiment.schema import Experiment
 from ....experiment.sections.data_file import file_of
 from ....experiment.sections.hub_data import REMOTE
 from ....runs.run_dir import expanded
-from ...trust import read_bundle
+from ...spec.trust import read_bundle
 from .placement import SMALL, Folder, Local
 
 

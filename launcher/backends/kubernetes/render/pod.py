@@ -15,8 +15,8 @@ from ....experiment.schema import Experiment, Kubernetes
 from ....job.image import Image
 from ....job.job import Job
 from ....runs.run_dir import OWN_RUNS
-from ...container import HOME
-from ...sizes import quantity
+from ...spec.container import HOME
+from ...spec.sizes import quantity
 from .guard import OWN_VOLUMES, TRAINER
 from .placement import Placement
 from .resources import CHECKPOINT, HOME_SIZE, TMP_SIZE, Disk, Needs, Sizes, sized, tolerations

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Final
 
-from ...sizes import quantity
+from ...spec.sizes import quantity
 
 _FORM: Final = re.compile(r"(?P<number>[+-]?(\d+(\.\d*)?|\.\d+))(?P<unit>n|u|m|k|[MGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 _SMALL: Final = {"n": -3, "u": -2, "m": -1}

@@ -10,8 +10,8 @@ from typing import Any, Final
 from ....errors import Mistake
 from ....experiment.schema import Experiment
 from ....job.job import Job
-from ...container import SHM
-from ...sizes import GIB, quantity, size_in_bytes
+from ...spec.container import SHM
+from ...spec.sizes import GIB, quantity, size_in_bytes
 from .quantities import number
 from .volumes import Volume
 

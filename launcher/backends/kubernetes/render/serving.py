@@ -12,10 +12,10 @@ from ....experiment.variables import VARIABLES, settings
 from ....job.image import Image
 from ....job.job import Job
 from ....job.serving import PORT, Served
-from ...container import HOME, unproxied
-from ...environment import chosen as chosen_variables
-from ...sizes import GIB, quantity
-from ...trust import trusting
+from ...spec.container import HOME, unproxied
+from ...spec.environment import chosen as chosen_variables
+from ...spec.sizes import GIB, quantity
+from ...spec.trust import trusting
 from .manifest import document
 from .names import deployment_of, label_value
 from .objects import QUEUE, Named, ca_map

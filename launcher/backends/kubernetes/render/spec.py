@@ -16,11 +16,11 @@ from ....job.image import Image
 from ....job.job import Job
 from ....redact import REDACTOR
 from ....runs.run_dir import RunDir
-from ...container import container_environment, secrets_of, unproxied
-from ...environment import chosen, files
-from ...record import first_record
-from ...sizes import quantity
-from ...trust import trusting
+from ...spec.container import container_environment, secrets_of, unproxied
+from ...spec.environment import chosen, files
+from ...spec.record import first_record
+from ...spec.sizes import quantity
+from ...spec.trust import trusting
 from . import metadata, objects, told, trainjob
 from .kinds import JOB, JOBSET, TRAINJOB
 from .metadata import below_claim, run_dir

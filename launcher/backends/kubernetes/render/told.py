@@ -10,9 +10,9 @@ from ....errors import Warned
 from ....job.job import Job
 from ....job.topology import Node
 from ....runs.known import duration
-from ...container import unreached, untracked
-from ...environment import facts
-from ...sizes import quantity
+from ...spec.container import unreached, untracked
+from ...spec.environment import facts
+from ...spec.sizes import quantity
 from .guard import unrestricted
 from .patch import SETTING, Change
 from .placement import Placement

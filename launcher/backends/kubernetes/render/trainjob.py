@@ -14,7 +14,7 @@ from typing import Any, Final
 from ....errors import ExperimentError, Mistake
 from ....job.image import Image
 from ....job.job import Job
-from ...container import HOME
+from ...spec.container import HOME
 from . import objects
 from .kinds import TRAINJOB
 from .names import REPLICATED

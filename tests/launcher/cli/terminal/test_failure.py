@@ -102,7 +102,7 @@ def test_a_path_stays_beside_its_label_where_the_terminal_is_too_narrow_for_it(
 
 def test_a_bug_says_how_to_see_its_traceback(typed: Launcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("launcher.runs.finding.newest_first", lambda *_: 1 / 0)
-    monkeypatch.setattr("launcher.backends.finding.newest_first", lambda *_: 1 / 0)
+    monkeypatch.setattr("launcher.backends.status.finding.newest_first", lambda *_: 1 / 0)
     code, _, err = typed("ps")
     expected = "error: ZeroDivisionError: division by zero\n    this is a bug in the launcher; --debug shows the traceback\n"
     assert (code, err) == (1, expected)

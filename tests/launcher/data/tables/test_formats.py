@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.data.pair import Pair
 from launcher.data.pairs import Pairs, read_pairs
 from launcher.data.tables.reading import Reading
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError
 from launcher.experiment.schema import Experiment
 from tests.workbooks import workbook

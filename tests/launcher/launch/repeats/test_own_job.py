@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from launcher.backends.state import explained, run_status
+from launcher.backends.status.state import explained, run_status
 from launcher.errors import LauncherError, UsageError
 from launcher.launch.removing import remove
 from launcher.launch.repeats.remaining import resume_points

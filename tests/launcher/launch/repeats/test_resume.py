@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launcher.backends.finding import find
 from launcher.backends.kubernetes.submit.preflight import NotReady
+from launcher.backends.status.finding import find
 from launcher.errors import LauncherError, UsageError
 from launcher.launch.cluster.submission import Silent
 from launcher.launch.cluster.submit import submit

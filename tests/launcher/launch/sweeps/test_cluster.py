@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.backends.kubernetes.render.together import INDEX
-from launcher.backends.state import explained
+from launcher.backends.status.state import explained
 from launcher.backends.stopping import stop
 from launcher.cli.sweep import submit_sweep
 from launcher.errors import ExperimentError, UsageError

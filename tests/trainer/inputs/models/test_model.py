@@ -18,7 +18,7 @@ from launcher.experiment.sections.hyperparameters import Hyperparameters
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.models.adapter import check_biases, lora_config, seed_adapter, widen_adapter
 from trainer.inputs.models.model import Precision, choose_precision, load_model, load_tokenizer
-from trainer.processes.importing import quickly
+from trainer.processes.ranks.importing import quickly
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.data.pair import Pair
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
 from tests.trainer.inputs.tokens.chats import (

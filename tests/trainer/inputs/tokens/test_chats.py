@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from launcher.data.chat import Chat
-from launcher.data.pair import Pair
+from launcher.data.text.chat import Chat
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, ExperimentError, Warned
 from launcher.experiment.schema import Experiment
 from launcher.planning.tokens.work import tokens_at_most

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from launcher.data.pair import Pair
 from launcher.data.tables.streamed import Streamed
+from launcher.data.text.pair import Pair
 from launcher.errors import DataError, labelled
 from launcher.experiment.schema import Experiment
 from trainer.inputs.tokens import texts

@@ -1,0 +1,1 @@
+"""Runs on any backend: found by name, their state, health and results, and what they used."""

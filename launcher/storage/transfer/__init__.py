@@ -1,0 +1,1 @@
+"""Uploads, downloads and the cache of objects: in parts, resumed, compared with their hashes."""

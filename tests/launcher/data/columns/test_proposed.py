@@ -1,0 +1,251 @@
+"""What the columns of a table are taken for: layouts of public data sets, of annotation tools and of spreadsheets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.data.checks.cells import check_rows
+from launcher.data.columns.judged import judged
+from launcher.data.columns.known_names import CHOSEN, PROMPTS, REJECTED, WINNERS
+from launcher.data.columns.mapping import columns_from, missing_columns
+from launcher.data.columns.proposed import Proposal, proposed
+from launcher.data.columns.verdicts import Verdict
+from launcher.data.findings import Findings
+from launcher.data.tables.formats import text_of
+from launcher.data.tables.table import Row, Table
+from launcher.errors import Mistake
+from launcher.experiment.schema import Experiment
+
+Cell = Any
+ASKED = [f"How hot should oven number {n} be?" for n in range(12)]
+GOOD = [f"It should be {200 + n} degrees, with steam for ten minutes." for n in range(12)]
+BAD = [f"That depends on many things, such as {n}." for n in range(12)]
+
+
+def talk(asked: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+
+
+ASKED_TALKS = [[{"role": "user", "content": asked}] for asked in ASKED]
+GOOD_TALKS = [talk(asked, answer) for asked, answer in zip(ASKED, GOOD, strict=True)]
+BAD_TALKS = [talk(asked, answer) for asked, answer in zip(ASKED, BAD, strict=True)]
+
+
+def table(**columns: Any) -> Table:
+    names = [name.replace("__", " ") for name in columns]
+    rows = zip(*(value if isinstance(value, list) else [value] * 12 for value in columns.values()), strict=True)
+    cells = [dict(zip(names, map(text_of, row), strict=True)) for row in rows]
+    return Table("data.csv", tuple(names), tuple(Row(line, one) for line, one in enumerate(cells, 2)), "")
+
+
+def turn(*values: Cell) -> list[Cell]:
+    return [values[n % len(values)] for n in range(12)]
+
+
+TWO = {"response_a": GOOD, "response_b": BAD}
+LAYOUTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
+    ("TRL", {"prompt": ASKED, "chosen": GOOD, "rejected": BAD}, {"input": "prompt", "chosen": "chosen", "rejected": "rejected"}),
+    (
+        "LLaMA-Factory",
+        {"instruction": ASKED, "input": "", "chosen": GOOD, "rejected": BAD, "system": "You are a baker."},
+        {"input": "instruction", "system": "system", "chosen": "chosen", "rejected": "rejected"},
+    ),
+    (
+        "OpenAI",
+        {"input": ASKED, "preferred_output": GOOD, "non_preferred_output": BAD},
+        {"input": "input", "chosen": "preferred_output", "rejected": "non_preferred_output"},
+    ),
+    (
+        "UltraFeedback binarized",
+        {
+            "prompt": ASKED, "prompt_id": turn("x", "y"), "chosen": GOOD_TALKS, "rejected": BAD_TALKS, "messages": GOOD_TALKS,
+            "score_chosen": 5, "score_rejected": 2,
+        },
+        {"input": "prompt", "chosen": "chosen", "rejected": "rejected"},
+    ),
+    ("hh-rlhf", {"chosen": GOOD_TALKS, "rejected": BAD_TALKS}, {"chosen": "chosen", "rejected": "rejected"}),
+    (
+        "LLaMA-Factory's ShareGPT",
+        {"conversations": ASKED_TALKS, "chosen": GOOD, "rejected": BAD},
+        {"input": "conversations", "chosen": "chosen", "rejected": "rejected"},
+    ),
+    (
+        "a spreadsheet with other names",
+        {"Question": ASKED, "Good__answer": GOOD, "Bad__answer": BAD, "rater": "me"},
+        {"input": "Question", "chosen": "Good answer", "rejected": "Bad answer"},
+    ),
+    (
+        "stack-exchange-paired",
+        {"qid": list(range(12)), "question": ASKED, "response_j": GOOD, "response_k": BAD},
+        {"input": "question", "chosen": "response_j", "rejected": "response_k"},
+    ),
+    (
+        "LMSYS",
+        {
+            "question_id": turn("x", "y"), "model_a": "gpt", "model_b": "claude",
+            "winner": turn("model_a", "model_b", "tie (bothbad)"),
+            "conversation_a": GOOD_TALKS, "conversation_b": BAD_TALKS, "language": "English",
+        },
+        {"answers": ["conversation_a", "conversation_b"], "winner": "winner"},
+    ),
+    (
+        "one column for each winner",
+        {"prompt": ASKED, **TWO, "winner_model_a": turn(1, 0), "winner_model_b": turn(0, 1), "winner_tie": 0},
+        {"input": "prompt", "answers": list(TWO), "ratings": ["winner_model_a", "winner_model_b"]},
+    ),
+    (
+        "Label Studio",
+        {"id": list(range(12)), "prompt": ASKED, "answer1": GOOD, "answer2": BAD, "preference": turn("left", "right")},
+        {"input": "prompt", "answers": ["answer1", "answer2"], "winner": "preference"},
+    ),
+    (
+        "PKU-SafeRLHF",
+        {"prompt": ASKED, "response_0": GOOD, "response_1": BAD, "better_response_id": turn(0, 1)},
+        {"input": "prompt", "answers": ["response_0", "response_1"], "winner": "better_response_id"},
+    ),
+    (
+        "SHP, whose labels of 0 and 1 are not guessed",
+        {"history": ASKED, "human_ref_A": GOOD, "human_ref_B": BAD, "labels": turn(0, 1), "score_A": turn(3, 5), "score_B": 4},
+        {"input": "history", "answers": ["human_ref_A", "human_ref_B"], "ratings": ["score_A", "score_B"]},
+    ),
+    (
+        "a verdict by the better answer's text",
+        {"prompt": ASKED, "model_a_reply": GOOD, "model_b_reply": BAD, "preferred_reply": GOOD},
+        {"input": "prompt", "answers": ["model_a_reply", "model_b_reply"], "winner": "preferred_reply"},
+    ),
+    (
+        "another language, by what the cells say",
+        {"Frage": ASKED, "Antwort__A": GOOD, "Antwort__B": BAD, "Besser": turn("A", "B")},
+        {"input": "Frage", "answers": ["Antwort A", "Antwort B"], "winner": "Besser"},
+    ),
+    (
+        "short answers in another language",
+        {"Frage": ASKED, "Antwort__1": turn("Ja", "Ja."), "Antwort__2": "Nein", "Urteil": turn("1 is better", "both good")},
+        {"input": "Frage", "answers": ["Antwort 1", "Antwort 2"], "winner": "Urteil"},
+    ),
+    (
+        "three answers with ranks",
+        {"prompt": ASKED, "text_a": GOOD, "text_b": BAD, "text_c": GOOD, "rank_a": 1, "rank_b": 2, "rank_c": 3},
+        {"input": "prompt", "answers": ["text_a", "text_b", "text_c"], "ranks": ["rank_a", "rank_b", "rank_c"]},
+    ),
+    (
+        "distilabel",
+        {"instruction": ASKED, "generations": [[*pair] for pair in zip(GOOD, BAD, strict=True)], "ratings": [[4, 2]] * 12},
+        {"input": "instruction", "answers": "generations", "ratings": "ratings"},
+    ),
+    (
+        "UltraFeedback",
+        {
+            "source": "x", "instruction": ASKED,
+            "completions": [[{"response": text, "overall_score": n} for n, text in enumerate((BAD[0], GOOD[0]))]] * 12,
+        },
+        {"input": "instruction", "answers": "completions.response", "ratings": "completions.overall_score"},
+    ),
+]  # fmt: skip
+
+
+def flat(proposal: Proposal) -> dict[str, Any]:
+    mapping = json.loads(json.dumps(dict(proposal.mapping)))
+    inputs = mapping.pop("input_columns", {})
+    return {**({"input": inputs["prompt"]} if inputs else {}), **mapping}
+
+
+@pytest.mark.parametrize(("columns", "expected"), [layout[1:] for layout in LAYOUTS], ids=[layout[0] for layout in LAYOUTS])
+def test_a_layout_is_recognised_by_names_and_cells(columns: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    found = proposed(table(**columns))
+    assert (flat(found), found.missing, found.is_sft) == (expected, None, False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "missing"),
+    [
+        ({"prompt": ASKED, **TWO}, "which column says which answer is better"),
+        (
+            {"prompt": ASKED, **TWO, "label": turn(0, 1)},
+            "which answer is meant by 0, 1 in column 'label' (response_a, response_b or tie)",
+        ),
+        (
+            {"prompt": ASKED, **TWO, "preference": turn("Gemini", "Claude")},
+            "which answer is meant by Gemini, Claude in column 'preference' (response_a, response_b or tie)",
+        ),
+        (
+            {"prompt": ASKED, "completion": GOOD, "label": "True"},
+            "which columns are the better and the worse answers: there is one answer to each prompt, in 'completion', "
+            "and pairs need two",
+        ),
+        ({"prompt": ASKED, "gut": GOOD, "schlecht": BAD}, "which columns are the better and the worse answers"),
+        ({"a": GOOD, "chosen": GOOD, "b": BAD, "rejected": BAD}, "which column is the prompt"),
+        ({"id": 1, "when": 2}, "which column is the prompt and which columns are the better and the worse answers"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_not_guessed(columns: Mapping[str, Any], missing: str) -> None:
+    assert proposed(table(**columns)).missing == missing
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"instruction": ASKED, "input": "", "output": GOOD}, {"input": "instruction", "chosen": "output"}),
+        ({"messages": GOOD_TALKS}, {}),
+    ],
+)
+def test_one_answer_to_each_prompt_is_data_for_sft(columns: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    found = proposed(table(**columns))
+    assert (flat(found), found.missing, found.is_sft) == (expected, None, True)
+
+
+def test_a_second_part_of_the_prompt_is_a_warning() -> None:
+    found = proposed(table(instruction=ASKED, input="For a small oven.", chosen=GOOD, rejected=BAD))
+    assert found.warnings == (
+        "column 'input' is in no prompt; to have it there, write it into 'instruction' or use a prompt table",
+    )
+    assert found.roles["not read"] == "input"
+
+
+SIDES = ("response_a", "response_b", "score_a", "score_b", "rank_1", "rank_2", "answer_1", "answer_2", "left", "right", "A", "B")
+NAMES = (
+    *PROMPTS[:3],
+    *CHOSEN[:2],
+    *REJECTED[:2],
+    *WINNERS[:2],
+    *SIDES,
+    "answers",
+    "ratings",
+    "completions",
+    "messages",
+    "system",
+)
+CELLS = [
+    *("", "1", "0", "-1", "4,5", "nan", "A", "b", "tie", "left", "[]", "[1, 2]", '["x", "y"]', "['x', 'y'", "{}", '{"a": 1}'),
+    *("[[1], [2]]", "[null, null]", '[{"response": "x", "score": 1}, {"response": "y", "score": 2}]'),
+    *('[{"response": "x"}, {"score": 2}]', '[{"role": "user", "content": "Hi"}]', "\n\nHuman: Hi\n\nAssistant: Ho"),
+    '[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]',
+    *("An answer of several words, which is long enough.", "Another answer of several words."),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_whatever_a_table_holds_a_whole_proposal_can_be_read_or_its_rows_are_mistakes(data: st.DataObject) -> None:
+    names = data.draw(st.lists(st.sampled_from(NAMES), min_size=1, max_size=6, unique=True))
+    rows = data.draw(st.lists(st.tuples(*(st.sampled_from(CELLS) for _ in names)), min_size=1, max_size=4))
+    made = Table("data.csv", tuple(names), tuple(Row(n, dict(zip(names, row, strict=True))) for n, row in enumerate(rows, 2)), "")
+    found = proposed(made)
+    if found.missing is not None:
+        return
+    method = {"method": "sft"} if found.is_sft else {}
+    experiment = Experiment.parse(
+        {"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": dict(found.mapping), **method}
+    )
+    wrong: list[Mistake] = []
+    verdict = Verdict.of(experiment.columns)
+    read = made if verdict is None else judged(made, verdict, wrong)
+    mapping = columns_from(experiment, read)
+    assert list(missing_columns(read, mapping, experiment)) == []
+    check_rows(read, mapping, Findings(experiment.data_checks))

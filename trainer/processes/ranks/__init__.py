@@ -1,0 +1,1 @@
+"""One rank: its imports, device, sharding, and what the ranks know of each other."""
