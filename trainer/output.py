@@ -43,7 +43,7 @@ class Stage:
     """A part of the work with a name, and how far it is."""
 
     def __init__(self, what: str):
-        self._what, self._began = what, time.monotonic()
+        self._what, self.began = what, time.monotonic()
         self._progress: tuple[int, int, str] | None = None
 
     def at(self, done: int, total: int, unit: str) -> None:
@@ -54,7 +54,7 @@ class Stage:
         if self._progress is not None:
             done, total, unit = self._progress
             return f"{self._what}: {done:,} of {total:,} {unit}"
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self.began
         return self._what if seconds < EVERY - FIRST else f"{self._what} ({seconds:.0f} s)"
 
 
@@ -140,14 +140,14 @@ def quiet(seconds: float) -> Iterator[None]:
 
 
 def _watch(current: Stage, over: threading.Event, after: float) -> None:
-    began, is_named = time.monotonic(), after == 0
+    is_named = after == 0
 
     def left() -> float:
         """Seconds until the stage is to be named."""
         if _STATE.stages[-1:] != [current]:
             return FIRST  # look again when the inner one may be over
         silent = _STATE.last + EVERY
-        return (silent if is_named else min(began + after, silent)) - time.monotonic()
+        return (silent if is_named else min(current.began + after, silent)) - time.monotonic()
 
     while not over.wait(max(0.02, left())):
         if left() <= 0:
