@@ -40,6 +40,7 @@ class Peers:
         self._moved = self._began
         self._seen: dict[int, tuple[str, float]] = {}
         self._closed = threading.Event()
+        self._writing = threading.Lock()  # no look that began earlier is noted after the end
         process = Process.of(os.getpid())
         self._process = None if process is None else process.record()
         self._thread = threading.Thread(target=self._watch, name="peers", daemon=True)
@@ -55,7 +56,8 @@ class Peers:
         """Reports that this rank ends with ``code``, so that no peer takes it for dead."""
         self._closed.set()
         self._thread.join(timeout=2 * self._beat)
-        self._write({"ended": code})
+        with self._writing:
+            self._write({"ended": code})
 
     def callback(self) -> Any:
         """Tells ``at`` where the training is."""
@@ -85,7 +87,10 @@ class Peers:
             step, what = self._place
             idle = time.monotonic() - self._moved
             try:
-                self._write({"beat": beat, "step": step, "what": what, "idle": idle, "process": self._process})
+                with self._writing:
+                    if self._closed.is_set():
+                        return
+                    self._write({"beat": beat, "step": step, "what": what, "idle": idle, "process": self._process})
                 others = self._read()
             except RuntimeError as error:  # torch's store has no better one
                 self._leave(f"the first node is gone: its store does not answer ({str(error).splitlines()[0]})")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -38,13 +40,18 @@ def beats(store: Any, rank: int) -> int:
     return int(json.loads(store.get(f"peer/{rank}"))["beat"])
 
 
+STARTED: list[Peers] = []
+
+
 @pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     monkeypatch.setattr(module, "BEAT", 0.02)
     monkeypatch.setattr(module, "PATIENCE", 0.1)
     monkeypatch.setattr(module, "SILENT", 0.5)
     monkeypatch.setattr(module, "time", clock := Clock())
-    return clock
+    yield clock
+    while STARTED:
+        STARTED.pop().close(0)
 
 
 def watching(store: Any, rank: int, timeout: float = 60) -> tuple[Peers, list[str]]:
@@ -52,6 +59,7 @@ def watching(store: Any, rank: int, timeout: float = 60) -> tuple[Peers, list[st
     said: list[str] = []
     peers = Peers(store, rank, 2, timeout=timeout, end=said.append)
     peers.start()
+    STARTED.append(peers)
     wait_for(lambda: store.check([f"peer/{rank}"]) and beats(store, rank) >= 2)
     return peers, said
 
@@ -115,7 +123,8 @@ def test_a_rank_that_hangs_is_named_by_all_and_the_one_that_waits_for_it_is_not(
 
 def test_as_long_as_one_rank_moves_nobody_hangs(clock: Clock) -> None:
     store = HashStore()
-    (_, of_one), (two, of_two) = watching(store, 0, timeout=0.4), watching(store, 1, timeout=0.4)
+    (one, of_one), (two, of_two) = watching(store, 0, timeout=0.4), watching(store, 1, timeout=0.4)
+    one.at(1, "computing")
     for step in range(15):
         two.at(step, "computing")
         clock.passes(0.1, store, 0, 1)
@@ -139,3 +148,25 @@ def test_nobody_hangs_before_the_training_has_begun(clock: Clock) -> None:
     two.at(1, "computing")
     clock.passes(1.2, store, 0, 1)
     assert (of_one, of_two) == ([], []), "a download, or the reference's pass, takes as long as it takes"
+
+
+def test_the_last_note_of_a_rank_is_its_end_though_a_look_of_its_own_comes_late(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others take a rank that is done for one that was killed."""
+    store, looks, goes_on = HashStore(), threading.Event(), threading.Event()
+    peers = Peers(store, 0, 2, timeout=60, end=lambda _: None)
+
+    def late() -> float:
+        if threading.current_thread() is not threading.main_thread():
+            looks.set()
+            assert goes_on.wait(120)
+        return clock.now
+
+    monkeypatch.setattr(clock, "monotonic", late)
+    peers.start()
+    assert looks.wait(120)
+    peers.close(0)
+    goes_on.set()
+    wait_for(lambda: not any(thread.name == "peers" for thread in threading.enumerate()))
+    assert json.loads(store.get("peer/0")) == {"ended": 0}
