@@ -1,5 +1,6 @@
-"""What is done with a run that has ended: its weights score, answer, are merged, served and published; each verb has a file.
+"""What can be done with trained weights once a run has ended: chat, generate, score, merge, serve, push. One file for each
+verb.
 
-``target`` tells which weights a name means, ``tool`` starts a module of ``trainer/after/`` for them. Others take what each file's
-verb is called. Functions tell a listener what takes a while; they print nothing.
+``target`` resolves a name to weights. ``tool`` starts a module of ``trainer/after/`` on them. Other rooms call the function
+that is named like the verb. Functions report progress to a listener and print nothing.
 """

@@ -1,4 +1,4 @@
-"""What a server serves: whole weights, or an adapter beside its base, as this machine has them; and what must be done first."""
+"""What ``launcher serve`` serves: a whole model, or a LoRA adapter beside its base model; and what must be done first."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ TEMPLATE: Final = "chat_template.jinja"
 
 @dataclass(frozen=True)
 class How:
-    """``merged``: a merged model to serve, a folder, a hub id or a path in a pod; ``image``: None for the default.
+    """``merged``: a merged model to serve: a folder, a hub id or a path in a pod. ``image``: None for the default image.
 
-    ``gpus``: over which vLLM spreads the model.
+    ``gpus``: number of GPUs for vLLM's tensor parallelism.
     """
 
     engine: str = "vllm"
@@ -38,7 +38,9 @@ class How:
 
 
 def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:
-    """With paths of this machine; raises UsageError for an adapter that vLLM serves only merged, or not at all."""
+    """What vLLM serves, with paths of this machine. Raises UsageError if the adapter must be merged first or cannot be served
+    at all.
+    """
     h = target.settings.hyperparameters
     options = {"enable_thinking": h.enable_thinking, "thinking_mode": h.thinking_mode}
     common: dict[str, Any] = {
@@ -64,7 +66,7 @@ def served_by_vllm(target: Target, how: How, env: Mapping[str, str]) -> Served:
 
 
 def check_served(target: Target, config: Mapping[str, Any]) -> None:
-    """Raises UsageError for an adapter that can neither be served beside its base nor be merged."""
+    """Raises UsageError for an adapter that vLLM cannot serve beside its base and that cannot be merged either."""
     reasons = not_served(config)
     if reasons:
         is_changed = changed_base(config) is not None
@@ -72,13 +74,13 @@ def check_served(target: Target, config: Mapping[str, Any]) -> None:
         raise UsageError(f"{target.name} can be neither served nor merged: it has {', '.join(reasons)}\n    hint:     {hint}")
 
 
-def told(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
-    """What a reader of the printed command must know: where answers differ from those of `launcher chat`."""
+def serving_notices(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
+    """Notices for the printed command: where its answers differ from those of `launcher chat`."""
     h = target.settings.hyperparameters
     if (h.load_in_4bit or h.load_in_8bit) and how.merged is None:
         yield Warned("the adapter was trained on quantised weights and is served on 16-bit ones: answers differ slightly")
     if how.engine == "vllm":
-        yield from _told_of_vllm(target, how, env)
+        yield from _vllm_notices(target, how, env)
         if _has_no_template(target.weights):
             yield Warned(
                 "the model has no chat template: ask /v1/completions, with each message followed by an empty line; "
@@ -86,10 +88,10 @@ def told(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
             )
     prompt = None if target.run is None else kept_prompt(target.run)
     if prompt is not None:
-        yield from _told_of_prompt(target, prompt, sends_system=how.engine != "ollama")
+        yield from _prompt_notices(target, prompt, sends_system=how.engine != "ollama")
 
 
-def _told_of_vllm(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
+def _vllm_notices(target: Target, how: How, env: Mapping[str, str]) -> Iterator[str]:
     folder = Path(how.merged).expanduser() if how.merged is not None else local_base(target, env)
     if how.dtype is None and folder is not None and _is_wide(folder):
         yield Warned("the weights are in fp32 and vLLM computes in 16 bits: answers may differ; --dtype float32 prevents this")
@@ -99,7 +101,7 @@ def _told_of_vllm(target: Target, how: How, env: Mapping[str, str]) -> Iterator[
             yield Warned(f"ranks and scales by module need vLLM {version} or newer: older versions give other answers")
 
 
-def _told_of_prompt(target: Target, prompt: Prompt, *, sends_system: bool) -> Iterator[str]:
+def _prompt_notices(target: Target, prompt: Prompt, *, sends_system: bool) -> Iterator[str]:
     parts = ["system message"] if prompt.system and sends_system else []
     if len(prompt.user) != 3 or prompt.user[0] or prompt.user[2]:
         parts.append("user template")
@@ -109,7 +111,7 @@ def _told_of_prompt(target: Target, prompt: Prompt, *, sends_system: bool) -> It
 
 
 def _base(target: Target) -> tuple[str, str | None]:
-    """(folder or hub id, the hub's commit that the run trained on)."""
+    """(folder or hub id, pinned commit of the hub id that the run trained on)."""
     folder = Path.cwd() / expanded(target.base)
     if folder.is_dir():
         return str(folder), None
@@ -126,7 +128,7 @@ def _revision(target: Target) -> str | None:
 
 
 def local_base(target: Target, env: Mapping[str, str]) -> Path | None:
-    """The base's folder on this machine, also in a cache of the hub's; for whole weights those of the target."""
+    """The base model's folder on this machine, or in the hub's cache; for a whole model its own folder. None if it is not here."""
     if target.adapter is None:
         return target.weights
     folder = Path.cwd() / expanded(target.base)
@@ -158,11 +160,11 @@ def merge_first(target: Target) -> str:
 
 
 def _given(target: Target) -> str:
-    return target.name if target.run is not None else shlex.quote(str(target.folder))  # a folder alone is found by its path
+    return target.name if target.run is not None else shlex.quote(str(target.folder))  # without a run the folder's path names it
 
 
 def _is_own_template(template: Path, base: str) -> bool:
-    """Whether the adapter's folder has a template that is not its base's."""
+    """Whether the adapter's chat template differs from its base model's."""
     if not template.is_file():
         return False
     there = Path(base, TEMPLATE)
@@ -170,7 +172,7 @@ def _is_own_template(template: Path, base: str) -> bool:
 
 
 def _has_no_template(weights: Path) -> bool:
-    """Whether the tokenizer that lies beside the weights has no chat template; False where none lies there."""
+    """Whether ``weights`` has a tokenizer without a chat template; False if it has no tokenizer."""
     file = weights / "tokenizer_config.json"
     if not file.is_file() or any((weights / name).exists() for name in (TEMPLATE, "additional_chat_templates")):
         return False

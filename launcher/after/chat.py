@@ -1,4 +1,4 @@
-"""``launcher chat``: a conversation with a base model and with what was trained from it, in a process of the trainer."""
+"""``launcher chat``: a conversation with trained weights, and with their base model, in a process of the trainer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from .tool import Say, events, held, tell, tool
 
 @dataclass(frozen=True)
 class Wish:
-    """``base``: whether the base model answers, too; ``temperature`` 0 is greedy; ``backend``: host or docker, None chooses."""
+    """Options of a conversation. ``base``: also ask the base model. ``temperature``: 0 is greedy. ``backend``: host, docker or
+    None (choose).
+    """
 
     base: bool
     max_tokens: int
@@ -28,13 +30,13 @@ class Wish:
     backend: str | None = None
 
     def settings(self, **more: Any) -> str:
-        """For the process, as JSON."""
+        """As JSON, for the trainer's process."""
         return json.dumps({"max_tokens": self.max_tokens, "temperature": self.temperature, "base": self.base, **more})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``finish``: stop, length (cut at the most tokens) or stopped."""
+    """``finish``: ``stop`` (end of text), ``length`` (token limit reached) or ``stopped`` (Ctrl-C)."""
 
     text: str
     tokens: int
@@ -46,7 +48,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ready:
-    """The models that answer, in order, and their device; ``notices`` are labelled."""
+    """The models that answer, in order, and their device. ``notices`` start with ``warning:`` or ``notice:``."""
 
     name: str
     sides: tuple[str, ...]
@@ -55,25 +57,27 @@ class Ready:
 
 
 class Refused(LauncherError):
-    """A message that has no answer; the conversation continues without it."""
+    """A message that cannot be answered. The conversation goes on without it."""
 
 
 class Chat:
-    """An open conversation. Every side has a history of its own: what it was told, and what it answered itself."""
+    """An open conversation. Each model has its own history: the user's messages and its own answers."""
 
     def __init__(self, session: Session, say: Say, ready: Ready):
         self._session, self._say, self.ready = session, say, ready
 
-    def ask(self, text: str, told: Callable[[str, str], None], *, alone: bool = False) -> Mapping[str, Answer]:
-        """Every side's answer; ``told`` gets (side, piece of its text) as it is generated; ``alone``: without earlier turns.
+    def ask(self, text: str, on_piece: Callable[[str, str], None], *, alone: bool = False) -> Mapping[str, Answer]:
+        """The answer of each model, by its name. ``on_piece`` receives (model, piece of text) while it is generated. ``alone``:
+        ignore earlier turns.
 
-        Ctrl-C ends the answer, and a second one the wait for it. Raises Refused, and LauncherError where the process ends.
+        The first Ctrl-C ends the answer, a second one stops waiting for it. Raises Refused, and LauncherError if the process
+        ends.
         """
         with self._stopping():
             self._session.send(encoded({"ask": text, "alone": alone}))
             for event in self._events():
                 if "side" in event:
-                    told(event["side"], event["text"])
+                    on_piece(event["side"], event["text"])
                 elif "refused" in event:
                     raise Refused(event["refused"])
                 elif "turn" in event:
@@ -81,7 +85,7 @@ class Chat:
         raise LauncherError("the conversation ended without an answer")
 
     def reset(self) -> None:
-        """Forgets all turns."""
+        """Clears the history."""
         self._session.send(encoded({"reset": True}))
 
     def _events(self) -> Iterator[dict[str, Any]]:
@@ -108,9 +112,9 @@ class Chat:
 
 @contextmanager
 def open_chat(name: str, wish: Wish, say: Say) -> Iterator[Chat]:
-    """A conversation with what ``name`` means; ``say`` is told what takes a while.
+    """Opens a conversation with the weights that ``name`` means. ``say``: receives progress lines.
 
-    Raises UsageError where no weights are meant, MemoryShortage where they cannot fit, and what the process raises.
+    Raises UsageError if ``name`` means no weights, MemoryShortage if they do not fit, and the errors of the process.
     """
     found = target(name)
     place = tool(found, wish.backend, "chat", say)

@@ -1,4 +1,4 @@
-"""What a server needs to download its model from a hub: the hub's address and token, proxies, certificates, the hub's cache."""
+"""How a server downloads its model: the hub's address and token, proxies, certificates and the hub's cache."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLAIN: Final = (Kind.SETTING, Kind.ADDRESS, Kind.PROXY)
 
 
 def variables(job: Job, env: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """(what may be printed, what must not be) of the variables by which the hub's client finds a model; also of launch.env."""
+    """(printable, secret) environment variables that the hub's client reads. Values of launch.env count, too."""
     known = {**env, **chosen(job, env)}
     names = [one.name for one in VARIABLES if one.use in ("hub", "network") and one.kind in _PLAIN]
     found = {name: known[name] for name in (*names, _TOKEN) if known.get(name)}
@@ -28,9 +28,10 @@ def variables(job: Job, env: Mapping[str, str]) -> tuple[dict[str, str], dict[st
 
 
 def on_host(job: Job, served: Served, env: Mapping[str, str], exported: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """``variables`` of a server on this machine, which inherits what is ``exported``; none for a model in a folder.
+    """``variables`` for a server on this machine, without those in ``exported`` (it inherits them); none for a model in a
+    folder.
 
-    Raises ExperimentError for a file of launch.ca_bundle that cannot be used.
+    Raises ExperimentError if the file of launch.ca_bundle cannot be used.
     """
     if not served.is_on_hub:
         return {}, {}
@@ -45,19 +46,19 @@ def on_host(job: Job, served: Served, env: Mapping[str, str], exported: Collecti
 
 
 def _cache(served: Served, env: Mapping[str, str]) -> dict[str, str]:
-    """The hub's cache that has the model, where vLLM would look into another one and download it again."""
+    """The hub cache that holds the model, if vLLM would look in another one and download it again."""
     there = snapshots(served.model, env, revision=served.revision)
     hub = next((one.parents[2] for one in there if (one / "config.json").is_file()), None)
     return {} if hub is None or hub == usual_hub(os.environ) else {"HF_HUB_CACHE": str(hub.absolute())}
 
 
 def unexported(secrets: Collection[str], exported: Collection[str]) -> Iterator[str]:
-    """A notice of each secret that the printed command lacks."""
+    """One notice for each secret that the printed command does not contain."""
     for name in sorted(secrets):
         if name not in exported:
             yield f"{name} is only in .env: --run passes it on; export it for the printed command"
 
 
 def hub_folder(env: Mapping[str, str]) -> Path:
-    """The folder in which the hub's client keeps models for the launcher's runs."""
+    """The hub cache that the launcher's runs use."""
     return Path(env["HF_HOME"]) if env.get("HF_HOME") else (cache_root(env) / "huggingface").absolute()

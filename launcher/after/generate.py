@@ -1,4 +1,4 @@
-"""``launcher generate``: the answers of trained weights to many prompts, in batches, into a file that a second call completes."""
+"""``launcher generate``: answers of trained weights to the prompts of a file, in batches. An interrupted call can be resumed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from .target import target
 from .tool import Say, Tool, events, held, tell, tool
 
 _EVERY: Final = 5.0  # seconds between two lines about the progress
-_HASHED: Final = 1 << 30  # bytes: a larger file of weights is told by its size and time
+_HASHED: Final = 1 << 30  # bytes: larger weight files are identified by size and time, not by content
 
 
 @dataclass(frozen=True)
 class Generated:
-    """``prompts``: of the file; ``kept``: those that an earlier call answered; ``cut``: answers that reached the most tokens."""
+    """``prompts``: prompts in the file. ``kept``: answers of an earlier call. ``cut``: answers that reached the token limit."""
 
     run: str
     file: str
@@ -43,10 +43,10 @@ class Generated:
 
 
 def generate(name: str, file: Path, output: Path, wish: Wish, say: Say) -> Generated:
-    """Writes one JSON object for each prompt of ``file`` to ``output``, in the file's order once all are there.
+    """Writes one JSON object per prompt of ``file`` to ``output``, in the file's order.
 
-    Lines that are there are kept; ``say`` is told the progress. Raises UsageError where they were made with other settings,
-    DataError for mistakes in ``file``, and what the process raises.
+    Answers in ``output`` are kept. ``say``: receives progress lines. Raises UsageError if they were generated with other
+    settings, DataError for mistakes in ``file``, and the errors of the process.
     """
     found = target(name)
     prompt = ALONE if found.run is None else kept_prompt(found.run) or ALONE
@@ -65,14 +65,14 @@ def generate(name: str, file: Path, output: Path, wish: Wish, say: Say) -> Gener
 
 
 class Answers:
-    """The file of answers, and beside it what they were made with."""
+    """The file of answers, and a file beside it with the settings that they were generated with."""
 
     def __init__(self, output: Path, made_of: Mapping[str, Any]):
         self._output, self._made_of = output, made_of
         self._settings = output.with_name(f"{output.name}.settings.json")
 
     def begin(self) -> set[int]:
-        """The rows that are answered; a line that was cut off is removed. Raises UsageError where settings differ."""
+        """The rows that have an answer. Removes an incomplete last line. Raises UsageError if the settings differ."""
         if not self._output.absolute().parent.is_dir():
             raise UsageError(f"cannot write {self._output}: folder {self._output.absolute().parent} not found")
         if not self._output.exists():
@@ -80,7 +80,7 @@ class Answers:
             return set()
         self._check()
         written = self._output.read_bytes()
-        whole = written[: written.rfind(b"\n") + 1]  # a cut may lie within a character
+        whole = written[: written.rfind(b"\n") + 1]  # the cut may be inside a UTF-8 character
         if whole != written:
             write_whole(self._output, whole.decode())
         return set(self._lines())
@@ -90,14 +90,14 @@ class Answers:
             file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
     def finish(self, rows: Sequence[int]) -> int:
-        """Sorts the lines by ``rows``; returns how many answers were cut."""
+        """Sorts the lines like ``rows``; returns the number of answers that reached the token limit."""
         lines = self._lines()
         if list(lines) != list(rows):
             write_whole(self._output, "".join(json.dumps(lines[row], ensure_ascii=False) + "\n" for row in rows))
         return sum(line["finish"] == "length" for line in lines.values())
 
     def _lines(self) -> dict[int, dict[str, Any]]:
-        """The whole lines, by their rows."""
+        """The complete lines, by row."""
         found = {}
         for number, line in enumerate(self._output.read_text(encoding="utf-8").split("\n")[:-1], start=1):
             try:
@@ -124,7 +124,7 @@ class Answers:
 
 
 def made_of(found: Target, prompts: Prompts, wish: Wish) -> dict[str, Any]:
-    """What answers depend on; ``data`` and ``weights`` are hashes."""
+    """What the answers depend on. ``data`` and ``weights`` are hashes."""
     settings = {"max_tokens": wish.max_tokens, "temperature": wish.temperature, "base": wish.base}
     return {"run": found.name, "weights": _hash_of(found.weights), "data": prompts.sha256, **settings}
 
@@ -139,7 +139,7 @@ def _hash_of(folder: Path) -> str:
 
 
 def _check_room(found: Target, place: Tool, waiting: Sequence[tuple[int, str]], wish: Wish, say: Say) -> None:
-    """Tells memory and time; raises MemoryShortage where not even one answer fits."""
+    """Reports memory and time. Raises MemoryShortage if not even one sequence fits."""
     count = f"{len(waiting):,} {'prompt' if len(waiting) == 1 else 'prompts'}"
     say(f"{count}, at most {len(waiting) * wish.max_tokens * (1 + wish.base):,} tokens to generate")
     weights = held(place)
@@ -173,7 +173,7 @@ def _ask(place: Tool, waiting: Sequence[tuple[int, str]], prompts: Prompts, wish
 
 
 def _line(one: Mapping[str, Any], prompt: str, chat: Mapping[str, Any] | None) -> dict[str, Any]:
-    """An answer in the file; ``chat``: the messages of a prompt that is a conversation."""
+    """One line of the output. ``chat``: the messages, if the prompt is a conversation."""
     sides = {side: answer for side, answer in one.items() if side != "row"}
     *_, trained = sides.values()
     base = {"base": sides["base"]["text"]} if "base" in sides and len(sides) > 1 else {}

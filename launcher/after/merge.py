@@ -1,4 +1,4 @@
-"""``launcher merge``: an adapter and its base model as one model, in a new folder or in a bucket."""
+"""``launcher merge``: writes adapter and base model as one model, to a new folder or a bucket."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from .tool import Say, Tool, held, tell, tool
 if TYPE_CHECKING:
     from ..storage.progress import Listener
 
-_SIZES: Final = {"float32": 4}  # bytes of a weight, where it is not 16 bits
+_SIZES: Final = {"float32": 4}  # bytes per weight, unless it has 16 bits
 
 
 @dataclass(frozen=True)
 class How:
-    """``dtype``: bfloat16, float16, float32, or None for the base's own; ``compare``: with base and adapter."""
+    """``dtype``: bfloat16, float16, float32, or None for the base's. ``compare``: compare the result with base plus adapter."""
 
     dtype: str | None = None
     compare: bool = True
@@ -39,7 +39,7 @@ class How:
 
 @dataclass(frozen=True)
 class Merged:
-    """``place``: the folder or s3://… that holds the model; ``said``: how it agrees with base and adapter, None without that."""
+    """``place``: the folder or s3://… with the model. ``said``: the result of the comparison, None without one."""
 
     name: str
     place: str
@@ -59,11 +59,11 @@ class Merged:
 
 
 def merge(target: Target, output: str, how: How, say: Say, listener: Listener) -> Merged:
-    """Merges the adapter of ``target`` into ``output``: a folder that is new or empty, or s3://….
+    """Merges the adapter of ``target`` into ``output``: a new or empty folder, or s3://….
 
-    The folder appears when the model is complete and was compared. Raises UsageError for whole weights and for a folder with
-    files, LauncherError where the adapter cannot be merged or the result is not base and adapter, and what ``upload_folder``
-    raises.
+    The folder appears only when the model is complete and compared. Raises UsageError for whole weights and for a folder with
+    files, LauncherError if the adapter cannot be merged or the result differs from base plus adapter, and the errors of
+    ``upload_folder``.
     """
     if target.adapter is None:
         raise UsageError(f"{target.name} has whole weights: nothing to merge. Use its folder: {target.weights}")
@@ -95,7 +95,7 @@ def _asked(place: Tool, aside: Path, how: How) -> dict[str, Any]:
 
 
 def _into_bucket(target: Target, place: Place, how: How, say: Say, listener: Listener) -> Merged:
-    """Merges into the cache, uploads, and removes it there; a model whose upload failed is there for the next try."""
+    """Merges into a cache folder, uploads it and removes it. After a failed upload the model stays for the next try."""
     own = target.settings.storage_config
     server = {"endpoint_url": own.endpoint_url, "region": own.region} if own is not None else {}
     storage = StorageConfig(bucket_name=place.bucket, object_prefix=place.prefix, **server)
@@ -110,7 +110,7 @@ def _into_bucket(target: Target, place: Place, how: How, say: Say, listener: Lis
         found = _into_folder(target, folder.absolute(), how, say)
         write_whole(note, json.dumps(vars(found)))
     sent: Uploaded = upload_folder(folder, storage=storage, prefix_parts=(), env=env, listener=listener)
-    note.unlink()  # first: without it, what is left of the folder is not taken for a whole model
+    note.unlink()  # first: an interrupted removal then leaves no folder that looks complete
     shutil.rmtree(folder)
     warnings = [one for one in sent.notices if isinstance(one, Warned)]
     notices = [one for one in sent.notices if not isinstance(one, Warned)]
@@ -119,7 +119,7 @@ def _into_bucket(target: Target, place: Place, how: How, say: Say, listener: Lis
 
 
 def _key(target: Target, uri: str, how: How) -> str:
-    """Of these weights for this place: the same merge has the same."""
+    """Cache key: the same weights and the same destination give the same key."""
     digest = hashlib.sha256(json.dumps([uri, how.dtype, str(target.weights)]).encode())
     assert target.adapter is not None, "whole weights are not merged"
     for file in sorted(target.adapter.glob("adapter_*")):
@@ -136,9 +136,9 @@ def _check_new(folder: Path) -> None:
 
 @contextmanager
 def whole(folder: Path) -> Iterator[Path]:
-    """A folder beside ``folder`` that takes its place when this ends without an error, synced to the disk, and else is removed.
+    """A temporary folder beside ``folder``: renamed to ``folder`` and synced to disk if the block succeeds, else removed.
 
-    What a killed process left is removed by the next one. Raises UsageError where another process writes the same folder.
+    Removes the temporary folder of a killed process. Raises UsageError if another process is writing the same folder.
     """
     aside = folder.with_name(f".{folder.name}.unfinished")
     try:

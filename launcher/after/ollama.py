@@ -1,6 +1,6 @@
-"""A Modelfile of a merged model as GGUF, with the commands that convert and create it.
+"""A Modelfile for a merged model as GGUF, with the commands that convert and create it.
 
-Ollama imports safetensors for its MLX engine alone, and of few families: a GGUF file is what it runs everywhere.
+Ollama imports safetensors only with its MLX engine and only for a few model families; GGUF runs everywhere.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ..errors import UsageError, Warned
 from ..job.target import Target
 from .beside import How, adapter_config, check_served, merge_first, merged_model
 
-_CONVERT: Final = "python llama.cpp/convert_hf_to_gguf.py"  # from llama.cpp's repository; no package has it
-_QUOTES: Final = '"""'  # around a text of several lines
+_CONVERT: Final = "python llama.cpp/convert_hf_to_gguf.py"  # in llama.cpp's repository, in no package
+_QUOTES: Final = '"""'  # quotes for several lines
 
 
 def modelfile(target: Target, how: How) -> tuple[str, list[str]]:
-    """(its text, what to know of it); raises UsageError for an adapter that is not merged, and for a model that is elsewhere."""
+    """(text, notices). Raises UsageError for an adapter that is not merged, and for a model that is not on this machine."""
     if how.merged is None and target.adapter is not None:
         check_served(target, adapter_config(target.adapter))
         raise UsageError(f"Ollama takes {target.name} only merged\n{merge_first(target)} --engine ollama")

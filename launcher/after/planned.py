@@ -1,4 +1,4 @@
-"""``launcher plan RUN``: what each use of trained weights needs, before anything is loaded."""
+"""``launcher plan RUN``: memory and time of each use of trained weights, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..planning.weights.held_here import held_here
 from ..planning.weights.split import serve
 from ..planning.weights.use import Use, size_of
 
-_ANSWER: Final = 512  # tokens of a prompt, and of an answer
+_ANSWER: Final = 512  # tokens per prompt, tokens per answer
 
 
 @dataclass(frozen=True)
 class Uses:
-    """``sizes_from``: where the model's sizes were found."""
+    """``sizes_from``: where the model's sizes were read."""
 
     target: Target
     held: Held
@@ -34,14 +34,14 @@ class Uses:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Label -> fact: the weights, then each use."""
+        """Label -> value: the weights, then one line for each use."""
         what = "whole weights" if self.target.adapter is None else f"an adapter of {self.target.base}"
-        told = {
+        facts = {
             "weights": f"{self.target.name}, {what}, on {self.held.device}",
             "model": f"{self.held.config.parameters:,} parameters",
             "sizes": f"from {self.sizes_from}",
         }
-        return told | {use.name: f"{_verdict(use)}; {use.time}" for use in self.uses}
+        return facts | {use.name: f"{_verdict(use)}; {use.time}" for use in self.uses}
 
     def json(self) -> dict[str, Any]:
         return {
@@ -57,13 +57,13 @@ class Uses:
 def plan_of(
     name: str, wanted: Wanted, *, file: Path | None, overrides: Sequence[str], say: Callable[[str], None]
 ) -> Planned | Uses:
-    """The plan of the experiment ``name``, or of the uses of the run that is called so; see ``plan_for`` and ``uses_of``."""
+    """The plan of the experiment ``name``, or of the uses of the run ``name``. See ``plan_for`` and ``uses_of``."""
     target = None if file is not None or overrides else named(name)
     return plan_for(name, wanted, file=file, overrides=overrides, say=say) if target is None else uses_of(target, wanted)
 
 
 def named(name: str) -> Target | None:
-    """The weights that ``name`` means, and no experiment: a folder, `latest`, or a run by more than its experiment's name."""
+    """The weights that ``name`` means if it is no experiment: a folder, `latest`, or a full run name."""
     if (Path(name) / "run.json").is_file() or ("/" in name and Path(name).is_dir()):
         return Target.of(Path(name))
     with suppress(UsageError):
@@ -75,10 +75,10 @@ def named(name: str) -> Target | None:
 
 
 def uses_of(target: Target, wanted: Wanted) -> Uses:
-    """What chat, generate, score and merge need, and on a GPU serve: 1,000 prompts and answers of 512 tokens, 1,000 pairs as long
-    as the run allows.
+    """Memory and time of chat, generate, score, merge and, on a GPU, serve. Assumes 1,000 prompts with answers of 512 tokens,
+    and 1,000 pairs of the run's maximum length.
 
-    Raises UsageError for options that only a training has, and what ``find_model_config`` raises.
+    Raises UsageError for options that apply only to training, and the errors of ``find_model_config``.
     """
     others = {"--gpus": wanted.gpus, "--nodes": wanted.nodes, "--parallelism": wanted.parallelism}
     if given := [name for name, value in others.items() if value is not None]:

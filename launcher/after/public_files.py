@@ -1,4 +1,6 @@
-"""The public files of a trained folder: weights, tokenizer, configuration and card, without this machine's paths and secrets."""
+"""The files of a trained folder that may be published: weights, tokenizer, configuration and card, without local paths or
+secrets.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,14 @@ _OF_A_TRAINING: Final = (
     "eval_results.json",
     "manifest.json",
 )
-_WHOLE: Final = 64 * 1024 * 1024  # bytes: a smaller text file is searched for secrets
+_WHOLE: Final = 64 * 1024 * 1024  # bytes: text files up to this size are searched for secrets
 
 
 @dataclass(frozen=True)
 class Files:
-    """What is pushed: contents, or the path of a file that is sent as it is, by names; ``notices``: what is not, and why."""
+    """The files to push by name: their content, or the path of a file that is sent unchanged. ``notices``: what is left out,
+    and why.
+    """
 
     contents: Mapping[str, bytes | Path]
     notices: tuple[str, ...]
@@ -45,9 +49,9 @@ class Files:
 
 
 def public_files(folder: Path, repository: str) -> Files:
-    """The public files of ``folder``: its card names the repository, its configuration no path of this machine.
+    """The public files of ``folder``. The card names ``repository``; the configuration contains no local path.
 
-    Raises UsageError where there are no weights, or where a text has a secret in it.
+    Raises UsageError if the folder has no weights, or if a text contains a secret.
     """
     left: list[str] = []
     contents: dict[str, bytes | Path] = {}
@@ -70,13 +74,13 @@ def public_files(folder: Path, repository: str) -> Files:
 
 
 def _card(contents: dict[str, bytes | Path], repository: str) -> Iterator[str]:
-    """Puts the repository into the card's lines that load the model."""
+    """Writes ``repository`` into the card's code for loading the model."""
     file = contents.get(CARD)
     if not isinstance(file, Path):
         yield Warned(f"no {CARD}: the hub's page of the model will be empty")
         return
     text = file.read_text(encoding="utf-8")
-    if _TEMPLATE in text:  # of a run of an earlier version
+    if _TEMPLATE in text:  # written by an earlier version
         del contents[CARD]
         yield Warned(f"{CARD} is PEFT's empty template and is not pushed: write a card, then push again")
         return
@@ -84,7 +88,7 @@ def _card(contents: dict[str, bytes | Path], repository: str) -> Iterator[str]:
 
 
 def _name_base(contents: dict[str, bytes | Path]) -> Iterator[str]:
-    """Replaces a base model that is a path by its name on the hub, as the card has it, else by the last part of the path."""
+    """Replaces a base model that is a local path: by its hub id in the card, else by the last part of the path."""
     file = contents.get(ADAPTER)
     if not isinstance(file, Path):
         return
@@ -115,7 +119,7 @@ def _base_of_card(contents: Mapping[str, bytes | Path]) -> str | None:
 
 
 def _is_ours(contents: Mapping[str, bytes | Path]) -> bool:
-    """Whether a run wrote the card: one that names no base model knows that it is on no hub."""
+    """Whether a run wrote the card. If such a card names no base model, the base is on no hub."""
     card = contents.get(CARD)
     return isinstance(card, bytes) and b"\n- dpo-launcher\n" in card
 

@@ -1,4 +1,4 @@
-"""``launcher push``: publishes what a run trained on a model hub, with its card, by the hub's own client."""
+"""``launcher push``: publishes trained weights and their model card on a model hub, with the hub's own client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _XET_OF_NONE: Final = re.compile(r"404.*xet-write-token", re.DOTALL)
 
 @dataclass(frozen=True)
 class Destination:
-    """``repository``: owner/name. ``revision``: a branch, None for the hub's own default. ``is_public``: of a new one."""
+    """``repository``: owner/name. ``revision``: a branch, None for the default branch. ``is_public``: visibility of a new
+    repository.
+    """
 
     repository: str
     is_public: bool = False
@@ -29,7 +31,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Pushed:
-    """``url``: the repository's page; ``commit``: of these files; ``is_new`` false where the hub had them already."""
+    """``url``: the repository's page. ``commit``: the commit with these files. ``is_new``: False if the hub already had them."""
 
     url: str
     commit: str
@@ -40,10 +42,10 @@ class Pushed:
 
 
 def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
-    """Commits the files of ``target`` to the repository, which is made where it does not exist; the same files make no commit.
+    """Commits the files of ``target`` to the repository and creates it if needed. Unchanged files make no commit.
 
-    Raises UsageError for an address or a folder that cannot be pushed, CredentialError where the hub refuses the token,
-    UnreachableError where it does not answer, LauncherError without the hub's client or for another answer.
+    Raises UsageError for an address or a folder that cannot be pushed, CredentialError if the hub refuses the token,
+    UnreachableError if it does not answer, LauncherError without the hub's client or for another answer.
     """
     if _REPOSITORY.fullmatch(to.repository) is None:
         raise UsageError(f"{to.repository}: a repository is owner/name, for example my-team/my-adapter")
@@ -64,15 +66,15 @@ def push(target: Target, to: Destination, env: Mapping[str, str]) -> Pushed:
 
 
 def _check_verified(target: Target) -> None:
-    """Raises UsageError for a run whose weights were never read back and compared."""
+    """Raises UsageError if the saved weights were never read back and compared."""
     if target.run is not None and not ((target.run.read_record().get("result") or {}).get("verified") or {}).get("tensors"):
         raise UsageError(f"{target.name}: its weights were not read back and compared; its training did not end")
 
 
 def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:
-    """Makes repository and branch where they do not exist; returns the newest commit before, and what is worth saying.
+    """Creates the repository and the branch if needed. Returns (newest commit before the push, notices).
 
-    Raises UsageError where the repository is public and nobody asked for that.
+    Raises UsageError if the repository is public and --public was not given.
     """
     found = _found(api, to.repository)
     if found is None:
@@ -95,7 +97,7 @@ def _made(api: Any, to: Destination) -> tuple[str | None, list[str]]:
 
 
 def _found(api: Any, repository: str, revision: str | None = None) -> Any | None:
-    """What the hub knows of a repository; None where it has none, or not this branch."""
+    """The hub's information about a repository; None if the repository or the branch does not exist."""
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     try:
@@ -105,7 +107,7 @@ def _found(api: Any, repository: str, revision: str | None = None) -> Any | None
 
 
 def _committed(api: Any, to: Destination, files: Files) -> str:
-    """The commit; by LFS where the hub has no Xet storage, as a hub of one's own may."""
+    """Pushes and returns the commit. Uses Git LFS if the hub has no Xet storage, as a private hub may."""
     from huggingface_hub import constants
 
     try:
@@ -130,7 +132,7 @@ def _commit(api: Any, to: Destination, files: Files) -> str:
 
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
-    """Turns the errors of the hub's client into the launcher's."""
+    """Turns errors of the hub's client into the launcher's."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     try:
@@ -139,14 +141,14 @@ def _explained(repository: str) -> Iterator[None]:
         raise
     except OfflineModeIsEnabled:
         raise UsageError("HF_HUB_OFFLINE is set: the hub's client sends nothing; unset it for this command") from None
-    except RepositoryNotFoundError as error:  # it was found or made before: the token may not write to it
+    except RepositoryNotFoundError as error:  # the repository exists: the token has no write permission
         raise _refused(repository, f"HTTP {error.response.status_code}") from error
     except Exception as error:
         if (away := of_network(error)) is not None:
             raise away from error
         if (why := refusal(error)) is not None:
             raise _refused(repository, why) from error
-        if isinstance(error, ConnectionError):  # of Xet's client, which names no server
+        if isinstance(error, ConnectionError):  # Xet's client names no server
             raise UnreachableError(f"the hub's storage cannot be reached: {' '.join(str(error).split())}") from error
         if isinstance(error, HfHubHTTPError):
             said = error.server_message or str(error).splitlines()[0]

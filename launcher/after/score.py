@@ -1,4 +1,4 @@
-"""``launcher score``: scores new pairs with a run's weights, in a process of the trainer."""
+"""``launcher score``: rewards of new pairs under a run's weights, in a process of the trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from .tool import Tool, held, tell, tool
 
 @dataclass(frozen=True)
 class Scored:
-    """``learned``: as in a run's result; ``groups``: by the column ``by``; ``output``: where the pairs were written."""
+    """``learned``: as in a run's result. ``groups``: the same for each value of the column ``by``. ``output``: the file with
+    the pairs.
+    """
 
     run: str
     file: str
@@ -46,11 +48,11 @@ class Scored:
 def score(
     name: str, file: Path, output: Path | None, column: str | None, say: Callable[[str], None], backend: str | None = None
 ) -> Scored:
-    """The rewards of the pairs in ``file`` under the weights of the run ``name``; written to ``output``, one JSON object a line.
+    """The rewards of the pairs in ``file`` under the weights of ``name``, written to ``output`` as one JSON object per line.
 
-    ``name`` may be the folder of a run, as ``launcher download --all`` leaves it. Raises UsageError where no run of this machine
-    with weights is meant, DataError for mistakes in the file, LauncherError where no process can be started for it.
-    ``backend``: host or docker, see ``tool``.
+    ``name``: a run, or the folder of a run (as ``launcher download --all`` leaves it). ``backend``: host, docker or None (see
+    ``tool``). Raises UsageError if ``name`` means no weights on this machine, DataError for mistakes in the file, LauncherError
+    if no process can be started.
     """
     found = target(name)
     if found.run is None:
@@ -58,7 +60,7 @@ def score(
     run = found.run
     if run.read_record().get("method") == SFT:
         raise UsageError(f"{run.name} is a run of method: sft and has no rewards; score a run of method: dpo")
-    if not file.is_file():  # a container would be started for nothing
+    if not file.is_file():  # before a container is started for nothing
         raise DataError(Mistake(str(file), "file not found", expected="a CSV file"))
     if output is not None and not output.absolute().parent.is_dir():
         raise UsageError(f"cannot write {output}: folder {output.absolute().parent} not found")
@@ -74,7 +76,7 @@ def score(
 
 
 def _tell_plan(place: Tool, file: Path, say: Callable[[str], None]) -> None:
-    """Tells memory and time; raises DataError for mistakes in the file, MemoryShortage where the weights cannot fit."""
+    """Reports memory and time. Raises DataError for mistakes in the file, MemoryShortage if the weights do not fit."""
     experiment, run = place.target.settings, place.target.run
     prompt = None if run is None else kept_prompt(run)
     weights = held(place)

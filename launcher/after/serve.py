@@ -1,4 +1,4 @@
-"""``launcher serve``: the command, the container, the cluster's objects or the Modelfile that serve a run's weights."""
+"""``launcher serve``: the command, the container, the Kubernetes objects or the Modelfile that serve trained weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..experiment.files import read_env
 from ..job.job import Job
 from ..job.serving import IMAGE, Served, image_of
 from ..job.target import Target
-from .beside import TEMPLATE, How, served_by_vllm, told
+from .beside import TEMPLATE, How, served_by_vllm, serving_notices
 from .download import hub_folder, on_host, unexported, variables
 from .ollama import modelfile
 from .split import check_split
@@ -28,9 +28,9 @@ __all__ = ["How", "Serving", "serve"]
 
 @dataclass(frozen=True)
 class Serving:
-    """``text``: what is printed; ``argv``: what --run starts, None where another program takes it.
+    """``text``: what is printed. ``argv``: what --run starts, None if another program has to be used.
 
-    ``environment`` and ``secrets``: what --run adds to its variables; the secrets are not printed.
+    ``environment`` and ``secrets``: variables that --run adds. Secrets are not printed.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Serving:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def run(self) -> None:
-        """Replaces this process by the server; raises LauncherError where its program is not installed."""
+        """Replaces this process with the server. Raises LauncherError if its program is not installed."""
         if self.argv is None:
             raise UsageError("--run starts vLLM on the host or in Docker; apply or create the printed text yourself")
         if shutil.which(self.argv[0]) is None:
@@ -50,7 +50,7 @@ class Serving:
 
 
 def serve(target: Target, how: How) -> Serving:
-    """How ``target`` is served; raises UsageError where it cannot be, with what must be done first."""
+    """How to serve ``target``. Raises UsageError if it cannot be served; the message says what to do first."""
     exported = frozenset(os.environ)
     env = read_env(Path.cwd())
     if how.engine == "ollama":
@@ -61,9 +61,9 @@ def serve(target: Target, how: How) -> Serving:
         if how.gpus > 1:
             raise UsageError("--tensor-parallel-size is vLLM's; Ollama divides a model by itself")
         text, notices = modelfile(target, how)
-        return Serving(text, None, (*told(target, how, env), *notices))
+        return Serving(text, None, (*serving_notices(target, how, env), *notices))
     served = served_by_vllm(target, how, env)
-    known = (*told(target, how, env), *check_split(target, how, env))
+    known = (*serving_notices(target, how, env), *check_split(target, how, env))
     job = job_of(target, "serve", env, gpus=how.gpus)
     if how.backend == "kubernetes":
         image = how.image or image_of(target.settings.launch.kubernetes.gpu_resource)
@@ -83,7 +83,7 @@ def serve(target: Target, how: How) -> Serving:
 
 
 def _in_container(job: Job, served: Served, image: str, env: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command, and the secrets that it passes on by their names; raises ExperimentError for certificates that are missing."""
+    """(command, secrets that it passes by name). Raises ExperimentError if the certificates are missing."""
     from ..backends.docker.certificates import mounted
     from ..backends.docker.container import visible
     from ..backends.docker.engine import address, is_rootless
@@ -93,7 +93,7 @@ def _in_container(job: Job, served: Served, image: str, env: Mapping[str, str]) 
     if not served.is_on_hub:
         return command(served, image, None, user=user, devices=visible(env)), {}
     hub = hub_folder(env)
-    hub.mkdir(parents=True, exist_ok=True)  # the engine mounts no folder that is not there, or makes one of root's
+    hub.mkdir(parents=True, exist_ok=True)  # the engine refuses to mount a missing folder, or creates one that root owns
     plain, secrets = variables(job, env)
     read_bundle(job.experiment, Path.cwd())
     mounts, trusted = mounted(job, env, Path.cwd(), Path.exists)
@@ -106,7 +106,7 @@ def _unpinned(image: str) -> list[str]:
 
 
 def _lines(argv: Sequence[str]) -> str:
-    """A command for a shell, an option a line."""
+    """A shell command with one option per line."""
     parts: list[list[str]] = [[]]
     for one in argv:
         if one.startswith("-") and parts[-1]:
@@ -116,7 +116,7 @@ def _lines(argv: Sequence[str]) -> str:
 
 
 def _on_cluster(job: Job, target: Target, served: Served, how: How, env: Mapping[str, str]) -> tuple[str, list[Warned]]:
-    """The objects, and what of the caller's environment does not reach their pods."""
+    """The objects, and warnings about variables of the caller that do not reach the pods."""
     from ..backends.kubernetes.render.serving import Server, Source, text
 
     served, uploaded = _in_pod(target, served, how)
@@ -129,9 +129,10 @@ def _on_cluster(job: Job, target: Target, served: Served, how: How, env: Mapping
 
 
 def _in_pod(target: Target, served: Served, how: How) -> tuple[Served, Mapping[str, Any]]:
-    """The same with paths in the pods, and the record of the upload or push of an adapter that is fetched there, else nothing.
+    """(what is served, with paths in the pod; the record of the upload or push that the pod downloads the adapter from, or
+    nothing).
 
-    Raises UsageError for weights that only this machine has.
+    Raises UsageError for weights that are only on this machine.
     """
     from ..backends.kubernetes.render.placement import RUNS
     from ..backends.kubernetes.render.serving import ADAPTER_FOLDER

@@ -1,4 +1,6 @@
-"""Over how many GPUs a server is spread: whether vLLM can divide the model so, and whether the GPUs of this machine hold it."""
+"""Tensor parallelism of a server: whether vLLM can divide the model among the GPUs, and whether this machine's GPUs can hold
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ from .beside import How
 
 
 def check_split(target: Target, how: How, env: Mapping[str, str]) -> list[Warned]:
-    """What the reader must know of the GPUs; nothing where the model's sizes are not on this disk.
+    """Warnings about the GPUs; none if the model's sizes are not on this disk.
 
-    Raises UsageError where vLLM cannot divide the model, or there are fewer GPUs, or slices, in place of as many GPUs.
+    Raises UsageError if vLLM cannot divide the model among ``how.gpus``, if this machine has fewer GPUs, or for MIG slices.
     """
     resource = target.settings.launch.kubernetes.gpu_resource
     if how.backend == "kubernetes" and how.gpus > 1 and "/mig-" in resource:
@@ -30,7 +32,7 @@ def check_split(target: Target, how: How, env: Mapping[str, str]) -> list[Warned
             f"--tensor-parallel-size {how.gpus}: vLLM cannot divide {target.base}, which has {what}, among {how.gpus} GPUs\n"
             f"    hint:     {hint}"
         )
-    return [] if how.backend == "kubernetes" else list(_here(held, how, env))  # whose GPUs nobody knows here
+    return [] if how.backend == "kubernetes" else list(_here(held, how, env))  # a cluster's GPUs are unknown here
 
 
 def _here(held: Held | None, how: How, env: Mapping[str, str]) -> Iterator[Warned]:

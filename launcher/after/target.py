@@ -1,4 +1,4 @@
-"""Which trained weights a person means by RUN or PATH."""
+"""Resolves RUN or PATH to trained weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["Target", "target"]
 
 
 def target(name: str) -> Target:
-    """The weights of ``name``: a run of this machine, or the folder of a run, an adapter or a model.
+    """The weights that ``name`` means: a run of this machine, or the folder of a run, an adapter or a model.
 
-    A run wins over a folder of its name. Raises UsageError where no weights on this machine are meant; for a run on the cluster
-    it names the command that downloads it.
+    A run wins over a folder with the same name. Raises UsageError if there are no such weights on this machine; for a run on
+    the cluster the message names the command that downloads it.
     """
     if (Path(name) / "run.json").is_file():
         return Target.of(Path(name))

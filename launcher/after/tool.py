@@ -1,4 +1,4 @@
-"""Tool: starts the processes of ``trainer/after/`` for trained weights, on this machine or in containers of the run's image."""
+"""Tool: starts processes of ``trainer/after/`` on trained weights, on this machine or in a container of the run's image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Tool:
-    """The place where ``target``'s processes run. ``docker``: None for this machine itself; ``say`` is told their lines."""
+    """Where the processes run. ``docker``: None to run on this machine. ``say``: receives the lines that they print."""
 
     target: Target
     say: Say
@@ -40,9 +40,11 @@ class Tool:
     def ask(
         self, module: str, args: Sequence[str] = (), *, what: str, reads: Sequence[str] = (), writes: Sequence[str] = ()
     ) -> Any:
-        """The answer of ``trainer.after.MODULE TARGET ARGS…``; without one, ``what`` is not done, and why is the error's text.
+        """The answer of ``python -m trainer.after.MODULE TARGET ARGS…``. ``what``: begins the error message, such as "cannot
+        merge".
 
-        ``reads`` and ``writes`` as in ``Work``. Raises the error that the process describes, LauncherError where it ends without.
+        ``reads`` and ``writes``: as in ``Work``. Raises the error that the process reports, LauncherError if it ends without an
+        answer.
         """
         with self.open(module, args, reads=reads, writes=writes) as session:
             for event in events(session, self.say, what):
@@ -51,7 +53,7 @@ class Tool:
         raise AssertionError("events end with an answer or an error")
 
     def open(self, module: str, args: Sequence[str] = (), *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Session:
-        """A process that takes requests; see ``events`` for its lines. Raises LauncherError where it cannot be started."""
+        """A process that takes requests; ``events`` reads its lines. Raises LauncherError if it cannot be started."""
         work = self.work(module, args, reads, writes)
         if self.docker is None:
             session: Session = ProcessSession(work, self.cwd, environment(self.cwd))
@@ -69,9 +71,9 @@ class Tool:
 
 
 def tool(target: Target, backend: str | None, verb: str, say: Say) -> Tool:
-    """Where the processes for ``target`` run: ``backend`` is host or docker; by default as the run ran, where that is possible.
+    """Where the processes for ``target`` run. ``backend``: host, docker, or None to use the run's own backend if possible.
 
-    Raises LauncherError where neither the packages of the trainer nor an engine are on this machine.
+    Raises LauncherError if this machine has neither the trainer's packages nor a container engine.
     """
     cwd = Path.cwd()
     caller = read_env(cwd)
@@ -83,7 +85,7 @@ def tool(target: Target, backend: str | None, verb: str, say: Say) -> Tool:
 
 
 def held(place: Tool) -> Held | None:
-    """The weights on the machine or in the container of ``place``; None where the model's sizes are not on this disk."""
+    """The weights in memory, on the machine or in the container of ``place``; None if the model's sizes are not on this disk."""
     from ..planning.weights.held_here import held_here
 
     limit = place.target.settings.launch.memory if place.docker is not None else None
@@ -94,15 +96,15 @@ def held(place: Tool) -> Held | None:
 
 
 def tell(planned: Use, say: Say) -> None:
-    """Memory and time, before anything is loaded."""
+    """Prints memory and time before anything is loaded."""
     for label, fact in planned.facts.items():
         say(f"{label}: {fact}")
 
 
 def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:
-    """What a process answers, up to {"answer": …}; ``say`` is told its lines.
+    """The messages of a process, up to {"answer": …}. ``say``: receives its other lines.
 
-    Raises the error that it describes, and LauncherError with the last lines of its errors where it ends without an answer.
+    Raises the error that the process reports; LauncherError with its last error output if it ends without an answer.
     """
     for line in session.lines():
         event = decoded(line)
@@ -124,15 +126,17 @@ def events(session: Session, say: Say, what: str) -> Iterator[dict[str, Any]]:
 
 
 def job_of(target: Target, verb: str, caller: Mapping[str, str], gpus: int | None = None) -> Job:
-    """A job on one GPU, or none where this machine has none, with the run's image, limits and settings, without its data and its
-    secrets. ``gpus``: how many it has, whatever this machine has."""
+    """A job for one process on this machine: the run's image, limits and settings, without its data and secrets.
+
+    It gets one GPU if this machine has any. ``gpus``: another number, whatever this machine has.
+    """
     from ..backends.host import gpus_there
     from ..job.job import plan
     from ..runs.names import new_run_name
 
     there = gpus_there(caller) if gpus is None else gpus
     alone = _alone(target.settings, min(1, there), caller)
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.name)  # a folder's may have letters that a container's may not
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", target.name)  # a folder's name may contain letters that a container's may not
     job = plan(alone, run=new_run_name(f"{verb}-{name}"[:70]), key=verb, gpus_there=there)
     return job if gpus is None else replace(job, topology=replace(job.topology, gpus=gpus))
 
