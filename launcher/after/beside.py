@@ -128,7 +128,7 @@ def _revision(target: Target) -> str | None:
 
 
 def local_base(target: Target, env: Mapping[str, str]) -> Path | None:
-    """The base model's folder on this machine, or in the hub's cache; for a whole model its own folder. None if it is not here."""
+    """The base model's folder: on this machine or in the hub cache, None if in neither; for a whole model its own folder."""
     if target.adapter is None:
         return target.weights
     folder = Path.cwd() / expanded(target.base)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ExperimentError, UsageError
+from ..errors import UsageError
 from ..redact import REDACTOR
 
 if TYPE_CHECKING:
@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     from ..backends.diff import Difference
     from ..backends.docker.spec import DockerSpec
     from ..backends.host import HostSpec
-    from ..backends.kubernetes.render.placement import Local
-    from ..backends.kubernetes.render.resources import Sizes
     from ..backends.kubernetes.render.spec import KubernetesSpec
     from ..experiment.loaded import Loaded
-    from ..experiment.schema import Experiment
-    from ..job.image import Image
     from ..job.job import Job
 
 
@@ -109,6 +105,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
 def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
     """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
     from ..experiment.files import read_env
+    from .cluster.objects import Known, cluster_spec
     from .on_nodes import read_deadline
 
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
@@ -116,7 +113,7 @@ def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxy
     with loaded.placed():
         deadline = read_deadline(job, read_env(Path.cwd()))
     namespace = job.experiment.launch.kubernetes.namespace
-    return Rendered(None, job, loaded, cluster_spec(job, loaded, namespace=namespace, deadline=deadline))
+    return Rendered(None, job, loaded, cluster_spec(job, loaded, Known(namespace=namespace, deadline=deadline)))
 
 
 @dataclass(frozen=True)
@@ -173,70 +170,6 @@ def planned_for_cluster(loaded: Loaded, run_name: str, caller: Mapping[str, str]
 def _given(overrides: Sequence[str]) -> dict[str, Any]:
     """For the run's record: what ``--set`` changed in the experiment file, which a suggested command repeats."""
     return {"set": list(overrides)} if overrides else {}
-
-
-def cluster_spec(
-    job: Job,
-    loaded: Loaded,
-    *,
-    namespace: str | None,
-    has_jobset: bool | None = None,
-    own_runtime: bool = False,
-    annotations: Mapping[str, str] | None = None,
-    deadline: int | None = None,
-    image: Image | None = None,
-    local: Local | None = None,
-    user: str | None = None,
-    caller: Mapping[str, str] | None = None,
-    sizes: Sizes | None = None,
-) -> KubernetesSpec:
-    """The objects of ``job``.
-
-    ``namespace``: None where only the context knows it. ``has_jobset``: whether the cluster serves JobSets, ``annotations``: of
-    the namespace, each None if it was not asked. ``own_runtime``: whether the namespace has the runtime of TrainJobs.
-    ``deadline``: seconds, for ``active_deadline: auto``. ``image``: the image that was pushed. ``local``: the files of this
-    machine, if they were read already. ``user``: the caller's name on the cluster, None if it was not asked. ``caller``: the
-    environment, None for that of this process and .env. ``sizes``: of the model, None to look for its configuration here.
-    """
-    from ..backends.kubernetes.render.local import look
-    from ..backends.kubernetes.render.spec import Place
-    from ..backends.kubernetes.render.spec import render as render_objects
-    from ..backends.spec.record import code_revision, user_name
-    from ..experiment.files import read_env
-    from ..job.image import image_for
-    from ..storage.client.profile import with_profile
-
-    caller, has_profile = with_profile(job.experiment, read_env(Path.cwd())) if caller is None else (caller, False)
-    with loaded.placed():
-        place = Place(
-            user=caller.get("DPO_USER") or user or user_name(caller),
-            image=image or image_for(job.experiment, job.gpus, caller),
-            local=local or look(job.experiment, Path.cwd()),
-            namespace=namespace,
-            has_jobset=has_jobset,
-            own_runtime=own_runtime,
-            annotations=annotations,
-            sizes=sizes or _sizes(job.experiment, caller),
-            deadline=deadline,
-            origins=loaded.origins,
-            code=code_revision(),
-            caller=caller,
-            has_profile=has_profile,
-        )
-        return render_objects(job, place)
-
-
-def _sizes(experiment: Experiment, caller: Mapping[str, str]) -> Sizes:
-    """The numbers of the model's weights, and of those that are trained, as far as they are known on this machine."""
-    from ..backends.kubernetes.render.resources import Sizes
-    from ..planning.sizes.config_file import find_model_config
-    from ..planning.sizes.state import trained_weights
-
-    try:
-        config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)
-    except ExperimentError:
-        return Sizes()
-    return Sizes(config.parameters, trained_weights(experiment.hyperparameters, config))
 
 
 def as_container(cluster: Job, loaded: Loaded) -> DockerSpec:

@@ -56,14 +56,15 @@ def _refused(loaded: Loaded) -> list[Mistake]:
     """What a run on a cluster would refuse of the patch of its pods, and of the other settings of a TrainJob."""
     from ..backends.kubernetes.render.patch import SETTING
     from ..experiment.files import read_env
-    from .rendered import cluster_spec, planned_for_cluster
+    from .cluster.objects import Known, cluster_spec
+    from .rendered import planned_for_cluster
 
     settings = loaded.experiment.launch.kubernetes
     if not settings.pod and settings.kind != "trainjob":
         return []
     try:
         job = planned_for_cluster(loaded, "check", read_env(Path.cwd()))
-        cluster_spec(job, loaded, namespace=settings.namespace)
+        cluster_spec(job, loaded, Known(namespace=settings.namespace))
     except ExperimentError as error:
         # What else keeps it from a cluster, such as a local path, is no mistake of an experiment for this machine.
         about = "launch." if settings.kind == "trainjob" else SETTING

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Warned
-from ..rendered import cluster_spec
+from .objects import Known, cluster_spec
 from .submission import Listener, Submission
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Submitting:
 
         with self.loaded.placed():
             local = self.local or look(self.job.experiment, Path.cwd())
-            spec = self._rendered(local, None, self.image)
+            spec = self._rendered(Known(local=local))
             with nullcontext(self.copy) if self.copy is not None else copy_of(self.job.experiment, data_of) as copy:
                 pairs = _read(self.job, spec, self.caller, copy, self.told)
             if data_of is not None and pairs is not None:
@@ -113,25 +113,28 @@ class Submitting:
         return local, spec, pairs
 
     def _spec(self, local: Local, namespace: str, facts: Facts, image: Image | None) -> KubernetesSpec:
-        known: dict[str, Any] = {
-            "has_jobset": facts.takes_jobsets,
-            "own_runtime": facts.trainer.has_own_runtime,
-            "annotations": facts.annotations,
-            "deadline": self.deadline,
-        }
-        return self._rendered(local, namespace, image or self.image, **known)
+        known = Known(
+            namespace=namespace,
+            annotations=facts.annotations,
+            has_jobset=facts.takes_jobsets,
+            own_runtime=facts.trainer.has_own_runtime,
+            deadline=self.deadline,
+            image=image,
+            local=local,
+        )
+        return self._rendered(known)
 
     def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:
         """The template of the pods, in a namespace with these annotations."""
-        return self._rendered(local, namespace, self.image, annotations=annotations).pod
+        return self._rendered(Known(namespace=namespace, annotations=annotations, local=local)).pod
 
-    def _rendered(self, local: Local, namespace: str | None, image: Image | None, **asked: Any) -> KubernetesSpec:
-        """``asked``: what the cluster said, see ``cluster_spec``."""
+    def _rendered(self, known: Known) -> KubernetesSpec:
+        """The objects of the run, or of all points of a sweep in one Job."""
         from ...backends.kubernetes.render.together import together
 
+        known = replace(known, image=known.image or self.image, user=self.user)
         points = ((self.job, self.loaded),) if self.together is None else self.together.points
-        known: dict[str, Any] = {"namespace": namespace, "local": local, "image": image, "user": self.user, **asked}
-        self.specs = specs = [cluster_spec(job, loaded, **known) for job, loaded in points]
+        self.specs = specs = [cluster_spec(job, loaded, known) for job, loaded in points]
         if self.together is None:
             return specs[0]
         return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)

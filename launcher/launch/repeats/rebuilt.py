@@ -95,7 +95,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
     from ...backends.kubernetes.render.resources import Sizes
     from ...experiment.loaded import Loaded
     from ...job.image import Image
-    from ..rendered import cluster_spec
+    from ..cluster.objects import Known, cluster_spec
 
     record, e = recorded.record, recorded.experiment
     cluster = record.get("cluster") or {}
@@ -106,20 +106,19 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
     gpus = 1 if e.launch.gpus == "auto" else e.launch.gpus
     notes = {name: record[name] for name in _NOTES if name in record}
     job = replace(recorded.job(gpus), notes=MappingProxyType(notes))
-    return cluster_spec(
-        job,
-        Loaded(e, recorded.key, Path(str(record.get("origin") or "its record")), {}),
+    known = Known(
         namespace=e.launch.kubernetes.namespace,
+        annotations=annotations,
         has_jobset=run.kind == "JobSet",
         own_runtime=bool(cluster.get("own_runtime")),
+        user=record.get("user"),
+        deadline=cluster.get("deadline"),
         image=Image(str(record.get("image") or run.image), "cuda" if job.gpus else "cpu", built_for=cluster.get("architecture")),
         local=local,
-        user=record.get("user"),
         caller=caller,
-        annotations=annotations,
         sizes=Sizes(**cluster["weights"]) if "weights" in cluster else None,
-        deadline=cluster.get("deadline"),
     )
+    return cluster_spec(job, Loaded(e, recorded.key, Path(str(record.get("origin") or "its record")), {}), known)
 
 
 def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from launcher.backends.kubernetes.render.spec import text
-from launcher.launch.rendered import cluster_job, cluster_spec
+from launcher.launch.cluster.objects import Known, cluster_spec
+from launcher.launch.rendered import cluster_job
 from tests.kubelet import Kubelet
 
 REPOSITORY = Path(__file__).parents[5]
@@ -115,7 +116,7 @@ def test_the_demo_trains_as_any_user_of_group_0_that_a_namespace_gives(
     monkeypatch.chdir(home)
     settings = ("hyperparameters.max_steps=1", "hyperparameters.eval_strategy=no", "hyperparameters.load_best_model_at_end=false")
     job, loaded = cluster_job("demo", (f"launch.image={image['image']}", *settings), "one", None)
-    manifest = text(cluster_spec(job, loaded, namespace="team", annotations=OPENSHIFT))
+    manifest = text(cluster_spec(job, loaded, Known(namespace="team", annotations=OPENSHIFT)))
     pod = kubelet.run(manifest)
     assert pod.code == 0, pod.output
     run = folder(kubelet, manifest)
