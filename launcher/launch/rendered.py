@@ -105,7 +105,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
 def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
     """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
     from ..experiment.files import read_env
-    from .cluster.objects import Known, cluster_spec
+    from .cluster_objects import Known, cluster_spec
     from .on_nodes import read_deadline
 
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)

@@ -56,7 +56,7 @@ def _refused(loaded: Loaded) -> list[Mistake]:
     """What a run on a cluster would refuse of the patch of its pods, and of the other settings of a TrainJob."""
     from ..backends.kubernetes.render.patch import SETTING
     from ..experiment.files import read_env
-    from .cluster.objects import Known, cluster_spec
+    from .cluster_objects import Known, cluster_spec
     from .rendered import planned_for_cluster
 
     settings = loaded.experiment.launch.kubernetes

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Warned
-from .objects import Known, cluster_spec
+from ..cluster_objects import Known, cluster_spec
 from .submission import Listener, Submission
 
 if TYPE_CHECKING:

@@ -95,7 +95,7 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
     from ...backends.kubernetes.render.resources import Sizes
     from ...experiment.loaded import Loaded
     from ...job.image import Image
-    from ..cluster.objects import Known, cluster_spec
+    from ..cluster_objects import Known, cluster_spec
 
     record, e = recorded.record, recorded.experiment
     cluster = record.get("cluster") or {}

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from launcher.backends.kubernetes.render.spec import text
-from launcher.launch.cluster.objects import Known, cluster_spec
+from launcher.launch.cluster_objects import Known, cluster_spec
 from launcher.launch.rendered import cluster_job
 from tests.kubelet import Kubelet
 

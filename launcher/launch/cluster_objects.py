@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import ExperimentError
+from ..errors import ExperimentError
 
 if TYPE_CHECKING:
-    from ...backends.kubernetes.render.placement import Local
-    from ...backends.kubernetes.render.resources import Sizes
-    from ...backends.kubernetes.render.spec import KubernetesSpec
-    from ...experiment.loaded import Loaded
-    from ...experiment.schema import Experiment
-    from ...job.image import Image
-    from ...job.job import Job
+    from ..backends.kubernetes.render.placement import Local
+    from ..backends.kubernetes.render.resources import Sizes
+    from ..backends.kubernetes.render.spec import KubernetesSpec
+    from ..experiment.loaded import Loaded
+    from ..experiment.schema import Experiment
+    from ..job.image import Image
+    from ..job.job import Job
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Known:
 
 def cluster_spec(job: Job, loaded: Loaded, known: Known) -> KubernetesSpec:
     """The objects of ``job``. Raises ExperimentError for what a cluster cannot run."""
-    from ...backends.kubernetes.render.local import look
-    from ...backends.kubernetes.render.spec import Place, render
-    from ...backends.spec.record import code_revision, user_name
-    from ...job.image import image_for
+    from ..backends.kubernetes.render.local import look
+    from ..backends.kubernetes.render.spec import Place, render
+    from ..backends.spec.record import code_revision, user_name
+    from ..job.image import image_for
 
     caller, has_profile = _environment(job.experiment, known.caller)
     with loaded.placed():
@@ -70,17 +70,17 @@ def cluster_spec(job: Job, loaded: Loaded, known: Known) -> KubernetesSpec:
 
 def _environment(experiment: Experiment, caller: Mapping[str, str] | None) -> tuple[Mapping[str, str], bool]:
     """(the environment, whether the S3 keys in it come from a profile of the AWS SDK); a recorded one is taken unchanged."""
-    from ...experiment.files import read_env
-    from ...storage.client.profile import with_profile
+    from ..experiment.files import read_env
+    from ..storage.client.profile import with_profile
 
     return with_profile(experiment, read_env(Path.cwd())) if caller is None else (caller, False)
 
 
 def _sizes(experiment: Experiment, caller: Mapping[str, str]) -> Sizes:
     """How many weights the model has and how many are trained, if its configuration is on this machine."""
-    from ...backends.kubernetes.render.resources import Sizes
-    from ...planning.sizes.config_file import find_model_config
-    from ...planning.sizes.state import trained_weights
+    from ..backends.kubernetes.render.resources import Sizes
+    from ..planning.sizes.config_file import find_model_config
+    from ..planning.sizes.state import trained_weights
 
     try:
         config, _ = find_model_config(experiment.model_name, Path.cwd(), caller, network=False)
