@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from launcher.errors import CredentialError, ExperimentError, LauncherError, Mistake, UnreachableError, Warned
-from launcher.experiment.sections.hyperparameters import OFFLINE, TRACKERS
+from launcher.experiment.sections.trackers import OFFLINE, TRACKERS
 from launcher.hub import of_network
 from launcher.packages import adding
 from launcher.redact import REDACTOR

@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from launcher.errors import Stopped, Warned
 from launcher.experiment.other_tools.trl_fields import Fate, ignored
 from launcher.experiment.schema import Experiment
-from launcher.experiment.sections.hyperparameters import TRACKERS
+from launcher.experiment.sections.trackers import TRACKERS
 from launcher.planning.rows import idle_batch
 from launcher.runs.run_dir import ASIDE, RunDir
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
 from .other_tools.neutral import accepted
-from .other_tools.other_names import meaning, meant_value
+from .other_tools.other_names import meaning
+from .other_tools.other_values import meant_value
 from .other_tools.trl_fields import REFUSED, trl_fields
 from .schema import Experiment
 from .sections.bucket_name import meant

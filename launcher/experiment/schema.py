@@ -12,20 +12,20 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ..errors import ExperimentError, Mistake
-from .other_tools.method import SFT, refused
+from .other_tools.method import SFT
 from .other_tools.neutral import without_neutral
-from .sections.bucket_name import EXPECTED, SCHEME, is_bucket, split
+from .sections import values
 from .sections.columns import ColumnMapping, merge_mappings
+from .sections.conflicts import needs_evaluations
 from .sections.data_checks import DataChecks
-from .sections.hub_data import EXPECTED as HUB_FORM
-from .sections.hub_data import HUB, HubData
-from .sections.hyperparameters import Hyperparameters, needs_evaluations
+from .sections.hyperparameters import Hyperparameters
 from .sections.kubernetes import Kubernetes
-from .sections.launch import VARIABLE, Launch
+from .sections.launch import Launch
 from .sections.on import on
 from .sections.samples import Samples, SamplesSection
 from .sections.section import Float, Name, Section, Text
 from .sections.storage import StorageConfig
+from .sections.values import last_part
 from .sections.watched import Health
 
 __all__ = ["ColumnMapping", "Experiment", "Kubernetes", "Launch", "StorageConfig"]
@@ -137,61 +137,13 @@ class Experiment(Section):
     def _without_neutral(cls, data: Any) -> Any:
         return without_neutral("", data, cls.model_fields)
 
-    @field_validator("adapter", mode="before")
-    @classmethod
-    def _no_kind_of_adapter(cls, value: Any) -> Any:
-        """Other tools name the kind of a new adapter here: LoRA is the only one."""
-        if value == "qlora":
-            raise PydanticCustomError("adapter_kind", "names an adapter to start from; for QLoRA set load_in_4bit: true")
-        return None if value == "lora" else value
-
-    @field_validator("checkpoint_to", mode="after")
-    @classmethod
-    def _is_in_a_bucket(cls, value: str | None) -> str | None:
-        if value is not None and not (value.startswith(SCHEME) and is_bucket(split(value)[0])):
-            raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
-        return value
-
-    @field_validator("model_name", "adapter", "datasets_path", mode="after")
-    @classmethod
-    def _names_a_bucket(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith(SCHEME) and not is_bucket(split(value)[0]):
-            raise PydanticCustomError("bucket_type", f"{SCHEME}bucket/folder, with {EXPECTED}")
-        return value
-
-    @field_validator("datasets_path", mode="after")
-    @classmethod
-    def _names_a_data_set(cls, value: str | None) -> str | None:
-        if value is not None and value.startswith(HUB):
-            try:
-                HubData.parse(value)
-            except ValueError:
-                raise PydanticCustomError("data_set", "must be {form}", {"form": HUB_FORM}) from None
-        return value
-
-    @field_validator("model_name", "adapter", mode="after")
-    @classmethod
-    def _names_a_folder(cls, value: str | None) -> str | None:
-        if value is not None and _last_part(value) in ("", ".", "..", "~"):
-            raise PydanticCustomError("folder", f"must end with the name of a folder, not {value}")
-        return value
-
-    @field_validator("notify", mode="after")
-    @classmethod
-    def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not VARIABLE.fullmatch(value):
-            raise PydanticCustomError(
-                "variable", "must be the name of a variable, such as SLACK_WEBHOOK_URL; put the address itself into .env"
-            )
-        return value
-
-    @field_validator("method", mode="before")
-    @classmethod
-    def _is_of_this_tool(cls, value: Any) -> Any:
-        why = refused(value) if isinstance(value, str) else None
-        if why is not None:
-            raise PydanticCustomError("method", ": {why}", {"why": why})
-        return value.strip().lower() if isinstance(value, str) else value
+    _adapter = field_validator("adapter", mode="before")(values.adapter)
+    _method = field_validator("method", mode="before")(values.method)
+    _checkpoints = field_validator("checkpoint_to", mode="after")(values.folder_in_bucket)
+    _buckets = field_validator("model_name", "adapter", "datasets_path", mode="after")(values.bucket)
+    _dataset = field_validator("datasets_path", mode="after")(values.dataset)
+    _folders = field_validator("model_name", "adapter", mode="after")(values.folder)
+    _webhook = field_validator("notify", mode="after")(values.variable)
 
     @field_validator("multimodal", mode="after")
     @classmethod
@@ -284,7 +236,7 @@ class Experiment(Section):
     @property
     def model_folder(self) -> str:
         """The last part of ``model_name``, which names a folder of the output."""
-        return _last_part(self.model_name)
+        return last_part(self.model_name)
 
     @property
     def global_batch(self) -> int:
@@ -335,7 +287,3 @@ class Experiment(Section):
         ``needs_data``: False for an experiment that only names a model and a bucket, to upload what an earlier run left.
         """
         return cls.model_validate(data, context={"needs_data": needs_data})
-
-
-def _last_part(path: str) -> str:
-    return path.removeprefix("s3://").rstrip("/").rsplit("/", 1)[-1]

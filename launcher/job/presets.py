@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..errors import ExperimentError, Mistake, nearest
-from ..experiment.other_tools.other_names import meant_value
+from ..experiment.other_tools.other_values import meant_value
 from .topology import DDP, Parallelism
 
 FOLDER: Final = Path("configs", "deepspeed")

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from ...errors import Warned
-from ...experiment.sections.hyperparameters import OFFLINE
+from ...experiment.sections.trackers import OFFLINE
 from ...experiment.variables import VARIABLES, Kind, files, local_addresses, secrets
 from ...job.job import Job
 from ...runs.run_dir import expanded

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import Experiment
-from launcher.experiment.sections.hyperparameters import TRACKERS, Hyperparameters
+from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.sections.trackers import TRACKERS
 
 LEAST = {"model_name": "org/model", "datasets_path": "data"}
 

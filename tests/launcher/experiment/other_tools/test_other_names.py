@@ -5,7 +5,8 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from launcher.experiment.other_tools.other_names import EXPLAINED, KEYS, VALUES, meaning, meant_value
+from launcher.experiment.other_tools.other_names import EXPLAINED, KEYS, meaning
+from launcher.experiment.other_tools.other_values import VALUES
 from launcher.experiment.other_tools.trl_fields import REFUSED, trl_fields
 from launcher.experiment.problems import problems
 from launcher.experiment.schema import ColumnMapping, Experiment, Kubernetes, Launch, StorageConfig
@@ -93,22 +94,6 @@ def test_a_key_of_another_tool_is_answered_by_its_meaning(section: str, name: st
     assert hint(**fields) == told
 
 
-@pytest.mark.parametrize(
-    ("fields", "told"),
-    [
-        ({"hyperparameters": {"loss_type": "kto"}}, "not a DPO loss: this tool trains by DPO and SFT"),
-        ({"hyperparameters": {"loss_type": ["sigmoid", "simpo"]}}, "not a DPO loss: this tool trains by DPO and SFT"),
-        ({"hyperparameters": {"loss_type": "dpo"}}, "use sigmoid (the loss of the DPO paper)"),
-        ({"hyperparameters": {"optim": "adamw"}}, "use adamw_torch"),
-        ({"hyperparameters": {"lr_scheduler_type": "none"}}, "use constant"),
-        ({"framework": "axolotl"}, "remove the key: TRL trains every experiment"),
-        ({"storage_config": {"provider": "minio"}}, "use s3 and name the server in endpoint_url"),
-    ],
-)
-def test_a_value_of_another_tool_is_answered_by_its_meaning(fields: dict[str, object], told: str) -> None:
-    assert hint(**fields) == told
-
-
 def test_every_answer_names_a_key_that_exists() -> None:
     for section, keys in KEYS.items():
         for ours in keys:
@@ -130,9 +115,7 @@ def test_a_name_that_means_something_only_in_its_section_says_nothing_elsewhere(
     assert meaning("storage_config", "name") == "use bucket_name"
     assert meaning("hyperparameters", "name") is None
     assert meaning("", "nonsense") is None
-    assert meant_value("loss_type", "sigmoidal") is None
 
 
 def test_dashes_and_capitals_make_no_difference() -> None:
     assert meaning("hyperparameters", "Lora-Rank") == "use r"
-    assert meant_value("loss_type", "KTO") == "not a DPO loss: this tool trains by DPO and SFT"

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from launcher.experiment.sections.hyperparameters import TRACKERS
+from launcher.experiment.sections.trackers import TRACKERS
 from trainer.processes.ranks.importing import _HIDDEN, DEEPSPEED, quickly, reveal
 
 
