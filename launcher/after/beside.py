@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..data.prompt import Prompt, kept_prompt
+from ..data.text.template import is_alone
 from ..errors import LauncherError, UsageError, Warned
 from ..job.adapter_config import ADAPTER, CONVERT, changed_base
 from ..job.serving import Served, needs_merge, needs_version, not_served, rank_of
@@ -103,7 +104,7 @@ def _vllm_notices(target: Target, how: How, env: Mapping[str, str]) -> Iterator[
 
 def _prompt_notices(target: Target, prompt: Prompt, *, sends_system: bool) -> Iterator[str]:
     parts = ["system message"] if prompt.system and sends_system else []
-    if len(prompt.user) != 3 or prompt.user[0] or prompt.user[2]:
+    if not is_alone(prompt.user):
         parts.append("user template")
     if parts:
         assert target.run is not None, "only a run keeps its prompt"

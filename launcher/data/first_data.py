@@ -14,12 +14,12 @@ from ..runs.run_dir import expanded
 from .checks.near import squeezed
 from .columns.proposed import Proposal, proposed
 from .pairs import Pairs, read_pairs
-from .prompt import placeholders
 from .tables.csv_table import csv_table
 from .tables.formats import read_table
 from .tables.reading import Reading
 from .tables.rows import PROMPT_FILENAME
 from .tables.table import Table
+from .text.template import names_of, parsed
 
 _TRAINING: Final = ("training_data", "training", "train")  # stems of files whose folder has the telling name
 _VALIDATION: Final = ("validation_data", "validation", "valid", "val", "eval", "dev")
@@ -62,7 +62,7 @@ def first_data(name: str, root: Path = Path()) -> FirstData:
     elif pairs is not None and _has_two_prompts(pairs):
         settings["validation_split"] = 0.1
     settings["dpo_column_mapping_config"] = mapping
-    said = (*_sentences(name, table, proposal, settings), *map(Warned, (*proposal.warnings, *wrong)))
+    said = (*_sentences(name, table, proposal, settings), *map(Warned, wrong))
     return FirstData(settings, folder.name if path.stem in _TRAINING and folder.name else path.stem, said)
 
 
@@ -96,7 +96,7 @@ def _inputs(file: Path, mapping: Mapping[str, Any], table: Table) -> dict[str, A
     prompts = csv_table(str(file), file.read_bytes(), [])
     default = Experiment.model_fields["prompt_name"].default
     row = next((row for row in prompts.rows if row.cells.get("name") == default), None) if prompts is not None else None
-    names = placeholders(row.cells.get("user", "")) if row is not None else []
+    names = names_of(parsed(row.cells.get("user", ""))[0]) if row is not None else []
     own = next(iter(mapping.get("input_columns", {}).values()), None)
     if len(names) == 1 and own is not None and names[0] not in table.columns:
         return {"input_columns": {names[0]: own}}

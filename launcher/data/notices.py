@@ -16,6 +16,7 @@ from .columns.mapping import ANSWER, Columns, columns_of
 from .findings import SHOWN, places
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .tables.table import Table, Tables
+from .text.faults import is_blank
 from .text.pair import Pair
 
 _WORDS: Final = 3  # of a label at most
@@ -42,10 +43,13 @@ def table_notices(
     if experiment.is_sft and mapping.chosen == ANSWER and not experiment.names_answers:
         yield f"{tables.train.name}: the answers come from column {ANSWER!r}, as it has no column 'chosen'"
     labels = () if experiment.is_sft else [name for name, values in groups.items() if _are_labels(values) and name not in _MEANT]
+    if tables.prompts is None and mapping.optional:
+        yield f"the prompt is {_listed(list(mapping.inputs.values()))}, with an empty line between them"
     for table in (tables.train, tables.validation):
         if table is None:
             continue
         yield from table.ignored
+        yield from _left_out(table, mapping)
         read = mapping.read(table.columns)
         verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, read))
         for column, cells in verdicts.items():
@@ -71,6 +75,13 @@ def table_notices(
         column = next((name for name in names if name in tables.train.columns), "COLUMN")
         how = f"for a system message of each row add system: {column} to dpo_column_mapping_config"
         yield Warned(f"prompt {experiment.prompt_name!r}: system contains {shown}, which is not filled in (only user is); {how}")
+
+
+def _left_out(table: Table, mapping: Columns) -> Iterator[str]:
+    """How often an optional part of the prompt is left out."""
+    for column in (name for name in mapping.inputs.values() if name in mapping.optional):
+        count = sum(is_blank(row.cells[column]) for row in table.rows)
+        yield f"{table.name}: {column!r} is empty in {count} of {len(table.rows)} rows, whose prompts leave it out"
 
 
 def _swapped(experiment: Experiment, mapping: Columns) -> Iterator[str]:

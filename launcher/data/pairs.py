@@ -104,6 +104,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     mistakes += unjudged
     wrong = settings_mistakes(experiment, mapping, tables) if is_whole else []
     prompt = choose_prompt(experiment, mapping, tables.prompts, mistakes) if is_whole and not wrong else None
+    mapping = mapping if prompt is None else replace(mapping, optional=prompt.optional(mapping))
     parts = [table for table in (tables.train, tables.validation) if table is not None]
     findings = Findings(experiment.data_checks, reading.rows)
     chats = []
@@ -183,6 +184,7 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     if table is not None and verdict is not None:
         table = judged(table, verdict, mistakes)
     mapping = columns_from(experiment, table)
+    mapping = replace(mapping, optional=prompt.optional(mapping))
     if table is not None:
         mistakes += missing_columns(table, mapping, experiment)
         chats = check_rows(table, mapping, findings := Findings(experiment.data_checks))

@@ -15,41 +15,41 @@ from ..runs.run_dir import RunDir
 from .checks.cells import text_mistakes
 from .columns.mapping import Columns
 from .tables.table import Table
+from .text.template import Template, filled, is_alone, names_of, paragraphs, parsed, required, written
 
 PROMPT_COLUMNS = ("name", "system", "user")
 
-_BRACES = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]")
 LONE_PLACEHOLDER = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """``user`` is a list of literal text (even places) and placeholder names (odd places); ``place``: that of ``system``.
+    """``user``: the template of the user message; ``place``: that of ``system``.
 
     ``has_own``: rows have their own system messages, which replace ``system``; known once rows were read.
     """
 
     system: str | None
-    user: tuple[str, ...]
+    user: Template
     place: str | None = None
     has_own: bool = False
 
     def fill(self, values: Mapping[str, str]) -> str:
-        # Joined, not formatted: braces in a cell are text.
-        return "".join(values[part] if n % 2 else part for n, part in enumerate(self.user))
+        """The user message; ``values``: placeholder -> text, which may be empty of an optional one."""
+        return filled(self.user, values)
 
     def message(self, text: str) -> str:
-        """``text`` in place of the only placeholder; if there are several, ``text`` is the whole user message."""
-        names = set(self.user[1::2])
-        return self.fill(dict.fromkeys(names, text)) if len(names) == 1 else text
+        """``text`` in place of the only placeholder that is not optional; if there are several, it is the whole message."""
+        names = required(self.user) or names_of(self.user)
+        return self.fill({**dict.fromkeys(names_of(self.user), ""), names[0]: text}) if len(names) == 1 else text
+
+    def optional(self, mapping: Columns) -> frozenset[str]:
+        """The input columns whose cells may be empty."""
+        needed = required(self.user)
+        return frozenset(column for name, column in mapping.inputs.items() if name not in needed)
 
 
 ALONE: Final = Prompt(None, ("", "prompt", ""))  # the message as it is typed
-
-
-def placeholders(user: str) -> list[str]:
-    """The placeholders of a user template, once each."""
-    return list(dict.fromkeys(found["name"] for found in _BRACES.finditer(user) if found["name"] is not None))
 
 
 def kept_prompt(run: RunDir) -> Prompt | None:
@@ -58,13 +58,14 @@ def kept_prompt(run: RunDir) -> Prompt | None:
         found = json.loads(run.prompt.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return Prompt(found["system"], tuple(found["user"]), found["place"], bool(found.get("has_own")))
+    user = tuple(part if isinstance(part, str) else tuple(part) for part in found["user"])
+    return Prompt(found["system"], user, found["place"], bool(found.get("has_own")))
 
 
 def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None, mistakes: list[Mistake]) -> Prompt | None:
-    """The chosen prompt row, or None with its mistakes added to ``mistakes``; without a table the one input is the message."""
+    """The chosen prompt row, or None with its mistakes added to ``mistakes``; without a table the inputs are the message."""
     if table is None:
-        return Prompt(None, ("", next(iter(mapping.inputs)), ""))
+        return Prompt(None, paragraphs(list(mapping.inputs)))
     missing = [
         Mistake(table.place(table.line), f"the prompt table has no column {c!r}", hint=nearest(c, table.columns))
         for c in PROMPT_COLUMNS
@@ -95,18 +96,14 @@ def choose_prompt(experiment: Experiment, mapping: Columns, table: Table | None,
     return Prompt(row.cells["system"] or None, template, system)
 
 
-def _text_around(where: str, template: tuple[str, ...]) -> list[Mistake]:
+def _text_around(where: str, template: Template) -> list[Mistake]:
     """A list of messages is a complete prompt: no text can be put around it."""
-    if len(template) == 3 and not template[0].strip() and not template[2].strip():
+    if is_alone(template, with_blanks=True):
         return []
     what = "the user template puts text around the prompt, which is a list of messages"
-    names = list(dict.fromkeys(template[1::2])) or ["prompt"]
-    hint = f"make user exactly {{{names[0]}}}; put instructions into system, or into the messages"
-    return [Mistake(where, what, f"the placeholder {{{names[0]}}} alone", repr(_unsplit(template)), hint)]
-
-
-def _unsplit(template: tuple[str, ...]) -> str:
-    return "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(template))
+    name = next(iter(names_of(template)), "prompt")
+    hint = f"make user exactly {{{name}}}; put instructions into system, or into the messages"
+    return [Mistake(where, what, f"the placeholder {{{name}}} alone", repr(written(template)), hint)]
 
 
 def _name_mistakes(table: Table) -> Iterator[Mistake]:
@@ -139,21 +136,11 @@ def _system_mistakes(where: str, system: str, mapping: Columns) -> list[Mistake]
     ]
 
 
-def _template(where: str, text: str, mapping: Columns, mistakes: list[Mistake]) -> tuple[str, ...]:
-    """``text`` split at its placeholders, with doubled braces made single; mistakes are added to ``mistakes``."""
-    parts, end = [""], 0
-    for found in _BRACES.finditer(text):
-        parts[-1] += text[end : found.start()]
-        end = found.end()
-        if found["name"] is not None:
-            parts += [found["name"], ""]
-        elif len(found[0]) == 2:
-            parts[-1] += found[0][0]
-        else:
-            hint = f"write {found[0] * 2!r} for a literal {found[0]!r}"
-            mistakes.append(Mistake(where, f"unmatched {found[0]!r} in user", found=_around(text, found.start()), hint=hint))
-    parts[-1] += text[end:]
-    used = dict.fromkeys(parts[1::2])
+def _template(where: str, text: str, mapping: Columns, mistakes: list[Mistake]) -> Template:
+    """``text`` as a template; mistakes are added to ``mistakes``."""
+    template, wrong = parsed(text)
+    mistakes += [Mistake(where, f"{one.what} in user", found=one.around, hint=one.hint) for one in wrong]
+    used = names_of(template)
     for name in used:
         if name not in mapping.inputs:
             add = f": add `{name}: <column>` to input_columns" if name.isidentifier() else " in input_columns"
@@ -164,8 +151,4 @@ def _template(where: str, text: str, mapping: Columns, mistakes: list[Mistake]) 
         for name, column in mapping.inputs.items()
         if name not in used
     ]
-    return tuple(parts)
-
-
-def _around(text: str, at: int) -> str:
-    return json.dumps(text[max(0, at - 20) : at + 21], ensure_ascii=False)
+    return template

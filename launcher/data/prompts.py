@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def read_prompts(file: Path, experiment: Experiment, prompt: Prompt) -> Prompts:
     prompt a line. Raises DataError with all mistakes at once.
     """
     mapping, mistakes = prompt_columns(experiment), list[Mistake]()
+    mapping = replace(mapping, optional=prompt.optional(mapping))
     kind = file.suffix.lower()
     if kind not in (".csv", ".jsonl", ".txt"):
         raise DataError(Mistake(str(file), "unknown kind of file", expected=_EXPECTED))
@@ -92,6 +93,7 @@ def _of_table(
     if table is None:
         return
     mapping = prompt_columns(experiment, table)
+    mapping = replace(mapping, optional=prompt.optional(mapping))
     mistakes += missing_columns(table, mapping, experiment)
     check_rows(table, mapping, findings := Findings(experiment.data_checks))
     mistakes += findings.taken()
@@ -129,7 +131,7 @@ def _of_lines(
 
 
 def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> _Asked | Mistake:
-    names = list(mapping.inputs.values())
+    names = [name for name in mapping.inputs.values() if name not in mapping.optional]
     expected = f"an object with {', '.join(names)}" + ("" if names == ["prompt"] else ", or with prompt")
     expected += ", or with messages"
     try:
@@ -164,5 +166,5 @@ def _of_messages(where: str, found: Mapping[str, Any], mapping: Columns) -> _Ask
         return Mistake(f"{where}, {TOOLS}{wrong.inside}", wrong.what, wrong.expected, wrong.found, wrong.hint)
 
 
-def _filled(cells: Mapping[str, str], mapping: Columns, prompt: Prompt) -> str:
-    return prompt.fill({placeholder: cells[column] for placeholder, column in mapping.inputs.items()})
+def _filled(cells: Mapping[str, Any], mapping: Columns, prompt: Prompt) -> str:
+    return prompt.fill({placeholder: text_of(cells.get(column)) for placeholder, column in mapping.inputs.items()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any, Final
 
 import yaml
 
+from launcher.data.prompt import kept_prompt
+from launcher.data.text.template import is_alone, written
 from launcher.hub import FOLDER
 from launcher.report.repeat import again, given
 from launcher.report.reported import Reported
@@ -141,13 +142,12 @@ class CardText:
     def _prompt(self) -> tuple[str | None, str | None]:
         """The system text and the template of user messages; None for a template that is one column alone."""
         try:
-            found = json.loads(self.run.run.prompt.read_text(encoding="utf-8"))
-            system, user = found.get("system"), list(found.get("user") or ())
-        except (OSError, ValueError, AttributeError):
+            found = kept_prompt(self.run.run)
+        except (OSError, ValueError, KeyError, TypeError):
+            found = None
+        if found is None:
             return None, None
-        is_plain = len(user) < 4 and not any(user[::2])
-        template = None if is_plain else "".join(f"{{{part}}}" if n % 2 else part for n, part in enumerate(user))
-        return system, template
+        return found.system, None if is_alone(found.user) else written(found.user)
 
     def figures(self) -> str:
         found = Figures.of(self.run.result)

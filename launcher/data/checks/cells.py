@@ -42,10 +42,11 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
             findings.of_row("empty_row", table, row.line)
             if not can_chat or findings.is_error("empty_row"):
                 continue
+        empty = _needed(empty, mapping)
         for column in empty:
             is_merged = table.letters is not None and has_prompt and column in inputs and not answers.intersection(empty)
             findings.of_cell("empty_cell", table, row.line, column, hint=_MERGED if is_merged else None)
-        has_prompt = has_prompt or not inputs.intersection(empty)
+        has_prompt = has_prompt or not inputs.intersection(empty) - mapping.optional
         for column in (*texts, *own):
             check_cell(table, row, column, findings)
         if can_chat and not (empty and findings.is_error("empty_cell")):
@@ -58,6 +59,14 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
             assert mapping.rejected is not None, "two answers are compared"
             _compare(table, row, answer_of(row, mapping.chosen), answer_of(row, mapping.rejected), findings)
     return chats
+
+
+def _needed(empty: Sequence[str], mapping: Columns) -> list[str]:
+    """Those of the ``empty`` columns that need a value; of optional ones the first, where the prompt would have no text."""
+    found = [column for column in empty if column not in mapping.optional]
+    inputs = [column for column in mapping.inputs.values() if column not in mapping.absent]
+    has_no_text = bool(inputs) and set(inputs) <= set(empty) and not set(inputs) & set(found)
+    return [inputs[0], *found] if has_no_text else found
 
 
 def check_cell(table: Table, row: Row, column: str, findings: Findings) -> None:

@@ -20,6 +20,7 @@ PROMPTS: Final = _words(
     "prompt instruction question query user_prompt user_query user_question user_message user_input user input request task "
     "problem context dialogue history post title source_text source text messages conversations conversation"
 )
+PARTS: Final = _words("input context passage document")  # a second part of the prompt, beside an instruction or a question
 # Alone, or beside a word for an answer (`chosen_response`).
 CHOSEN: Final = _words("chosen accepted accept preferred good better best winning positive pos win j")
 REJECTED: Final = _words(

@@ -28,6 +28,7 @@ class Columns:
     ``messages``: columns that hold lists of messages. ``is_whole``: the answers are whole conversations, which begin with the
     prompt; ``absent``: input columns that the table lacks then. ``tools``: the column of what an answer may call.
     ``system``: the column of each row's system message, whose cells may be empty.
+    ``optional``: input columns whose cells may be empty.
     ``verdict``: what says which answer is better, where the answers are compared: then they are columns of ``judged.judged``.
     """
 
@@ -40,6 +41,7 @@ class Columns:
     tools: str | None = None
     spelling: Spelling = field(default_factory=Spelling)
     system: str | None = None
+    optional: frozenset[str] = frozenset()
     verdict: Verdict | None = None
 
     @property
@@ -186,16 +188,11 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
     if mapping.chosen and mapping.chosen == mapping.rejected:
         columns = ", ".join(columns_of(mapping.chosen))
         mistakes.append(Mistake("rejected", "the same column as chosen: no pair states a preference", "another column", columns))
-    if tables.prompts is None and len(mapping.inputs) > 1 and not mapping.is_whole:
-        mistakes.append(
-            Mistake(
-                "input_columns",
-                "several input columns need a prompt table that combines them into one message",
-                expected="one input column, or a prompt table",
-                found=", ".join(mapping.inputs),
-                hint=hint,
-            )
-        )
+    if tables.prompts is None and len(mapping.inputs) > 1 and mapping.asks_in_messages:
+        talk = next((column for column in mapping.inputs.values() if column in mapping.messages), None)
+        what = "the answers are whole conversations" if talk is None else f"column {talk!r} holds whole prompts, as messages"
+        found = ", ".join(mapping.inputs.values())
+        mistakes.append(Mistake("input_columns", f"{what}: no other column can be added", "one input column", found))
     default = Experiment.model_fields["prompt_name"].default
     if tables.prompts is None and experiment.prompt_name != default:
         mistakes.append(Mistake("prompt_name", f"no prompt table for the prompt {experiment.prompt_name!r}", hint=hint))

@@ -14,6 +14,7 @@ from .known_names import (
     ANSWERS,
     CHOSEN,
     CONVERSATIONS,
+    PARTS,
     PROMPTS,
     RANKS,
     RATINGS,
@@ -24,6 +25,7 @@ from .known_names import (
     families,
     has_word,
     is_named,
+    tokens,
 )
 from .seen import Seen, ends_with_answer, is_number, is_whole
 from .verdicts import Sides
@@ -45,7 +47,6 @@ class Proposal:
     roles: Mapping[str, str]
     missing: str | None = None
     is_sft: bool = False
-    warnings: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -200,30 +201,39 @@ def _prompt(columns: Sequence[Seen], *, begins: bool) -> str | None:
 
 def _proposal(columns: Sequence[Seen], found: _Answers | None, prompt: str | None, system: str | None) -> Proposal:
     lacks_prompt = prompt is None and not (found is not None and found.begins(columns))
-    inputs = {"input_columns": {"prompt": prompt or UNKNOWN}} if prompt is not None or lacks_prompt else {}
+    taken = {prompt, system, *(() if found is None else found.columns), TOOLS}
+    rest = [column for column in columns if column.name not in taken]
+    parts = _parts(columns, prompt, rest)
+    inputs = {"input_columns": _inputs(prompt, parts)} if prompt is not None or lacks_prompt else {}
     answers = {"chosen": UNKNOWN, "rejected": UNKNOWN} if found is None else found.mapping
     mapping = {**inputs, **({} if system is None else {"system": system}), **answers}
     unknown = ["which column is the prompt"] * lacks_prompt
     why = _NO_PAIR if found is None else found.missing
     unknown += [] if why is None else [why]
     roles = {
-        **({} if prompt is None else {"prompt": prompt}),
+        **({} if prompt is None else {"prompt": _and([prompt, *parts])}),
         **({} if system is None else {"system": system}),
         **({} if found is None else found.roles),
     }
-    taken = {prompt, system, *(() if found is None else found.columns), TOOLS}
-    rest = [column.name for column in columns if column.name not in taken]
-    roles |= {"not read": ", ".join(rest)} if rest else {}
-    return Proposal(mapping, roles, " and ".join(unknown) or None, bool(found and found.is_sft), _beside(columns, prompt, rest))
+    unread = [column.name for column in rest if column.name not in parts]
+    roles |= {"not read": ", ".join(unread)} if unread else {}
+    return Proposal(mapping, roles, " and ".join(unknown) or None, bool(found and found.is_sft))
 
 
-def _beside(columns: Sequence[Seen], prompt: str | None, rest: Sequence[str]) -> tuple[str, ...]:
-    """A warning of a column with a second part of the prompt, as Alpaca's ``input``."""
+def _parts(columns: Sequence[Seen], prompt: str | None, rest: Sequence[Seen]) -> list[str]:
+    """Columns with a second part of the prompt, as Alpaca's ``input``."""
     if prompt is None or not is_named(prompt, ("instruction", "question", "query", "prompt")):
-        return ()
-    parts = [one.name for one in columns if one.name in rest and one.is_text and is_named(one.name, ("input", "context"))]
-    how = f"to have it there, write it into {prompt!r} or use a prompt table"
-    return tuple(f"column {name!r} is in no prompt; {how}" for name in parts)
+        return []
+    if any(column.name == prompt and column.is_messages for column in columns):
+        return []
+    return [one.name for one in rest if (one.is_text or one.is_number) and not one.is_messages and is_named(one.name, PARTS)]
+
+
+def _inputs(prompt: str | None, parts: Sequence[str]) -> dict[str, str]:
+    """``input_columns``: a placeholder for each column."""
+    if prompt is None or not parts:
+        return {"prompt": prompt or UNKNOWN}
+    return {"_".join(tokens(name)) or name: name for name in (prompt, *parts)}
 
 
 def _are_answers(family: Mapping[str, str], columns: Mapping[str, Seen]) -> bool:

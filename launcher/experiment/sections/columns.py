@@ -23,7 +23,9 @@ class ColumnMapping(Section):
     """Which columns make the prompt and the two answers."""
 
     input_columns: Frozen[Text] | None = Field(
-        None, examples=[{"query": "user_query"}], description="placeholder of the user template -> column of the data"
+        None,
+        examples=[{"query": "user_query"}],
+        description="placeholder of the user template -> column of the data; without a prompt table several are paragraphs",
     )
     system: Text | None = Field(
         None,

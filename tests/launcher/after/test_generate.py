@@ -13,6 +13,7 @@ from launcher.after.chat import Wish
 from launcher.after.generate import Answers, made_of
 from launcher.data.prompt import Prompt
 from launcher.data.prompts import Prompts, read_prompts
+from launcher.data.text.template import paragraphs
 from launcher.errors import DataError, ExperimentError, MemoryShortage, UsageError
 from launcher.experiment.schema import Experiment
 from launcher.job.target import Target
@@ -134,6 +135,20 @@ def test_lines_are_prompts_and_objects_have_the_columns_or_a_prompt(tmp_path: Pa
     lines = tmp_path / "p.jsonl"
     lines.write_text('{"q": "Why?", "topic": "soup"}\n{"prompt": "whole\u2028message"}\n')
     assert read_prompts(lines, experiment(), ABOUT).messages == ((1, "About soup: Why?"), (2, "whole\u2028message"))
+
+
+def test_an_optional_part_of_a_prompt_may_be_empty_or_missing(tmp_path: Path) -> None:
+    settings = Experiment.parse(
+        {"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": {"input_columns": {"a": "a", "b": "b"}}}
+    )
+    joined = Prompt(None, paragraphs(["a", "b"]))
+    table, lines, text = tmp_path / "p.csv", tmp_path / "p.jsonl", tmp_path / "p.txt"
+    table.write_text("a,b\nWhy?,now\nHow?,\n")
+    lines.write_text('{"a": "Why?", "b": "now"}\n{"a": "How?"}\n')
+    text.write_text("Why?\n")
+    assert [one for _, one in read_prompts(table, settings, joined).messages] == ["Why?\n\nnow", "How?"]
+    assert [one for _, one in read_prompts(lines, settings, joined).messages] == ["Why?\n\nnow", "How?"]
+    assert read_prompts(text, settings, joined).messages == ((1, "Why?"),)
 
 
 def test_a_prompt_may_be_a_conversation_with_tools_in_a_cell_or_an_object(tmp_path: Path) -> None:

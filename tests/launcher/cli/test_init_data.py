@@ -87,6 +87,16 @@ def test_a_folder_s_training_data_have_its_name_and_the_validation_file_beside_t
     assert out.startswith("support  20 training pairs, 20 validation pairs")
 
 
+def test_an_instruction_and_its_input_are_one_prompt(launcher: Launcher) -> None:
+    rows = "".join(f"Double it.,{n},It is {2 * n} in all.,Many things.\nSay {n}.,,{n},No.\n" for n in range(1, 11))
+    code, out, _ = launcher("init", "--data", put("data/alpaca.csv", f"instruction,input,chosen,rejected\n{rows}"))
+    assert (code, "Prompt: instruction and input; chosen: chosen" in out) == (0, True)
+    mapping = written("configs/alpaca.yml")["alpaca"]["dpo_column_mapping_config"]
+    assert mapping["input_columns"] == {"instruction": "instruction", "input": "input"}
+    code, out, _ = launcher("check", "alpaca")
+    assert (code, "notice: the prompt is instruction and input, with an empty line between them" in out) == (0, True)
+
+
 def test_a_worksheet_is_named_behind_the_workbook(launcher: Launcher) -> None:
     rows = [line.split(",") for line in ("prompt,chosen,rejected", "Hi,Good day.,Yo.", "Bye,See you.,Go.")]
     Path("data").mkdir()

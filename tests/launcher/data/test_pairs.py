@@ -208,21 +208,48 @@ def test_an_unmatched_brace_in_the_template_is_shown_with_what_is_around_it(tmp_
     )
 
 
-def test_several_input_columns_need_a_prompt_table(tmp_path):
-    report = mistakes(
-        tmp_path,
-        "a,b,chosen,rejected\n1,2,3,4\n",
-        kind=ExperimentError,
-        prompt_name="mine",
-        **mapping(input_columns={"a": "a", "b": "b"}),
+ALPACA = "instruction,input,chosen,rejected\nSort it.,c a b,x,y\nSay hello.,,x,z\n"
+JOINED = mapping(input_columns={"instruction": "instruction", "input": "input"})
+
+
+def test_several_input_columns_without_a_prompt_table_are_paragraphs_of_which_the_later_may_be_empty(tmp_path):
+    pairs = read(tmp_path, ALPACA, **JOINED)
+    assert [pair.user for pair in pairs.train] == ["Sort it.\n\nc a b", "Say hello."]
+    assert pairs.notices == (
+        "the prompt is instruction and input, with an empty line between them",
+        "data/training_data.csv: 'input' is empty in 1 of 2 rows, whose prompts leave it out",
     )
-    assert report == (
-        "input_columns: several input columns need a prompt table that combines them into one message\n"
-        "    expected: one input column, or a prompt table\n"
-        "    found:    a, b\n"
-        "    hint:     set prompt_filename\n"
-        "prompt_name: no prompt table for the prompt 'mine'\n"
-        "    hint:     set prompt_filename"
+    assert mistakes(tmp_path, ALPACA.replace("Say hello.", ""), **JOINED) == (
+        "data/training_data.csv:3: empty cell in column 'instruction'"
+    )
+
+
+def test_an_optional_part_of_a_prompt_table_s_template_is_left_out_where_its_cell_is_empty(tmp_path):
+    prompts = PROMPTS + 'prompt_default,,"{?Input: {input}\n}Task: {instruction}"\n'
+    pairs = read(tmp_path, ALPACA, prompts=prompts, **JOINED)
+    assert [pair.user for pair in pairs.train] == ["Input: c a b\nTask: Sort it.", "Task: Say hello."]
+    assert pairs.notices == ("data/training_data.csv: 'input' is empty in 1 of 2 rows, whose prompts leave it out",)
+
+
+def test_a_prompt_of_optional_parts_needs_one_of_them(tmp_path):
+    prompts = PROMPTS + 'prompt_default,,"{?{instruction}}{? {input}}"\n'
+    train = ALPACA + ",only this,x,y\n,,x,y\n"
+    assert mistakes(tmp_path, train, prompts=prompts, **JOINED) == "data/training_data.csv:5: empty cell in column 'instruction'"
+
+
+def test_no_column_is_added_to_a_prompt_of_messages(tmp_path):
+    asked = '[{""role"": ""user"", ""content"": ""Hi""}]'
+    train = f'instruction,input,chosen,rejected\n"{asked}",b,x,y\n'
+    assert mistakes(tmp_path, train, kind=ExperimentError, **JOINED) == (
+        "input_columns: column 'instruction' holds whole prompts, as messages: no other column can be added\n"
+        "    expected: one input column\n"
+        "    found:    instruction, input"
+    )
+
+
+def test_a_prompt_s_name_needs_a_prompt_table(tmp_path):
+    assert mistakes(tmp_path, PLAIN + "1,3,4\n", kind=ExperimentError, prompt_name="mine") == (
+        "prompt_name: no prompt table for the prompt 'mine'\n    hint:     set prompt_filename"
     )
 
 

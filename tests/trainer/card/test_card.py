@@ -173,8 +173,11 @@ def test_the_prompt_of_the_training_stands_in_the_card_as_it_is(tmp_path: Path) 
     assert "````text\nUse ``` for code.\nBe brief.\n````" in card
     assert "User messages" not in card
     shutil.rmtree(run.path / ".adapter")
-    run.prompt.write_text(json.dumps({"system": None, "user": ["Answer in ", "language", ": ", "question", ""], "place": None}))
-    assert "User messages were made by this template:\n\n```text\nAnswer in {language}: {question}\n```" in card_of(run)
+    user = ["Answer in ", "language", ": ", "question", "", [" (", "note", ")"], ""]
+    run.prompt.write_text(json.dumps({"system": None, "user": user, "place": None}))
+    assert "User messages were made by this template:\n\n```text\nAnswer in {language}: {question}{? ({note})}\n```" in card_of(
+        run
+    )
 
 
 def test_a_secret_in_the_data_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,12 +200,18 @@ def test_one_answer_to_each_prompt_is_data_for_sft(columns: Mapping[str, Any], e
     assert (flat(found), found.missing, found.is_sft) == (expected, None, True)
 
 
-def test_a_second_part_of_the_prompt_is_a_warning() -> None:
-    found = proposed(table(instruction=ASKED, input="For a small oven.", chosen=GOOD, rejected=BAD))
-    assert found.warnings == (
-        "column 'input' is in no prompt; to have it there, write it into 'instruction' or use a prompt table",
-    )
-    assert found.roles["not read"] == "input"
+@pytest.mark.parametrize("answers", [{"chosen": GOOD, "rejected": BAD}, {"output": GOOD}])
+def test_a_second_part_of_the_prompt_belongs_to_it(answers: Mapping[str, Any]) -> None:
+    found = proposed(table(instruction=ASKED, input=turn("For a small oven.", ""), **answers))
+    assert found.mapping["input_columns"] == {"instruction": "instruction", "input": "input"}
+    assert (found.roles["prompt"], "not read" in found.roles) == ("instruction and input", False)
+    spelt = proposed(table(Question=ASKED, Context__text="A note.", **answers))
+    assert spelt.mapping["input_columns"] == {"question": "Question", "context_text": "Context text"}
+
+
+def test_nothing_is_added_to_a_prompt_of_messages() -> None:
+    found = proposed(table(prompt=ASKED_TALKS, input="For a small oven.", chosen=GOOD, rejected=BAD))
+    assert (found.mapping["input_columns"], found.roles["not read"]) == ({"prompt": "prompt"}, "input")
 
 
 SIDES = ("response_a", "response_b", "score_a", "score_b", "rank_1", "rank_2", "answer_1", "answer_2", "left", "right", "A", "B")
