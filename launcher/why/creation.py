@@ -28,11 +28,25 @@ CREATION: Final = (
         'unable to start container process: exec: "/usr/bin/tini": exec format error: unknown',
     ),
     Known(
+        r"unsatisfied condition: (?:cuda|driver|brand)",
+        "gpu-driver",
+        "the node's NVIDIA driver is too old for the image's CUDA",
+        "choose nodes with a newer driver in launch.kubernetes.node_selector, or set launch.image to one with an older CUDA",
+        "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver",
+    ),
+    Known(
         r"nvidia-container-cli|nvidia-container-runtime|libcuda|NVML|nvidia-smi|unresolvable CDI devices|no NVIDIA",
         "gpu-driver",
         "the node's NVIDIA driver or container toolkit does not work",
         "choose another node, or tell its administrator; on the node, run: nvidia-smi",
         "nvidia-container-cli: initialization error: nvml error: driver not loaded",
+    ),
+    Known(
+        r"image has non-numeric user",
+        "not-our-image",
+        "the image names its user without a number, so the kubelet cannot tell that it is not root",
+        "set launch.kubernetes.run_as to the user's number, or launch.image to an image made with: launcher build",
+        "container has runAsNonRoot and image has non-numeric user (dpo), cannot verify user is non-root",
     ),
     Known(
         r"runAsNonRoot",

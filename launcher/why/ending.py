@@ -11,12 +11,14 @@ from .codes import CODES
 from .creation import not_created, of_init
 from .evidence import Condition, Container, Evidence, Explanation, Pod
 from .gang import ended_at, is_of_a_peer, order
-from .lines import error_in, in_lines, onward
+from .lines import error_in, in_lines, onward, there
 from .refusal import refusal
 from .resuming import resuming
 
 # Codes that tell the cause alone. The rest of the sentence is the run's own.
 _TELLING: Final = (2, *range(42, 49), 130)
+
+_SHARED: Final = re.compile(r"request for '([^']+)' too large: maximum request size for shared resources is 1")
 
 ANOTHER: Final = "exists already, with another experiment"
 _TWO_WAYS: Final = "resume the earlier one with: launcher resume RUN, or submit again with another --name"
@@ -137,7 +139,7 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], po
 
 def _filled(suggestion: str, seen: Evidence) -> str:
     """``suggestion`` for this run: TensorBoard of a cluster shows all runs of a namespace."""
-    suggestion = suggestion.replace("ADVICE", seen.advice or "try a lower learning_rate")
+    suggestion = there(seen, suggestion).replace("ADVICE", seen.advice or "try a lower learning_rate")
     if "tensorboard RUN" in suggestion and seen.namespace:
         return suggestion.replace("tensorboard RUN", f"tensorboard -n {seen.namespace}")
     return suggestion.replace("RUN", seen.run) if "RUN" in suggestion else suggestion.replace("EXP", seen.key or "EXP")
@@ -165,14 +167,28 @@ def _taken_away(seen: Evidence, pod: Pod) -> Explanation | None:
         return Explanation("node-lost", f"{pod.name} was lost with its node{_named(pod)}: {words or pod.reason}", onward(seen))
     if pod.reason in ("Shutdown", "Terminated", "NodeShutdown") or "imminent node shutdown" in words:
         return Explanation("node-shutdown", f"{pod.name} was ended because its node{_named(pod)} was shut down", onward(seen))
+    if pod.reason == "UnexpectedAdmissionError" and (shared := _SHARED.search(words)) is not None:
+        what = f"node{_named(pod)} shares its GPUs and gives a pod only one: {pod.name} requests {shared[1]}"
+        whole = "nodes with whole GPUs (launch.kubernetes.node_selector: {nvidia.com/gpu.sharing-strategy: none})"
+        return Explanation("gpu-sharing", what, f"start a new run with --gpus 1, or choose {whole}")
     if pod.reason == "UnexpectedAdmissionError":
         suggestion = "choose another node, or ask the administrator to repair the node's device plugin or driver"
         return Explanation("gpu-driver", f"node{_named(pod)} cannot give {pod.name} its devices: {words}", suggestion)
     if pod.reason.startswith("OutOf"):
         what = f"node{_named(pod)} had no {pod.reason.removeprefix('OutOf')} left for {pod.name}: {words}"
         return Explanation("node-full", what, "wait: another pod is created; if this repeats, request less")
-    disrupted = _disrupted(pod)
-    return None if disrupted is None else _by_reason(seen, pod, disrupted, on)
+    if (disrupted := _disrupted(pod)) is not None:
+        return _by_reason(seen, pod, disrupted, on)
+    return _rejected(pod, words) if pod.reason and pod.container is None else None
+
+
+def _rejected(pod: Pod, words: str) -> Explanation:
+    """Why the kubelet did not start a pod that the scheduler gave to its node."""
+    sentence = f"node{_named(pod)} rejected {pod.name} ({pod.reason}): {words or 'it says no more'}"
+    if pod.reason == "TopologyAffinityError":
+        fit = "set launch.cpus and --gpus to what one NUMA node has, or ask for nodes with another topology manager policy"
+        return Explanation("rejected", sentence, fit)
+    return Explanation("rejected", sentence, "choose other nodes in launch.kubernetes.node_selector, or tell the administrator")
 
 
 def _named(pod: Pod) -> str:
@@ -190,6 +206,10 @@ def _by_reason(seen: Evidence, pod: Pod, disrupted: Condition, on: str) -> Expla
         what = f"{pod.name} was lost with its node{_named(pod)}, which does not answer or was removed"
         return Explanation("node-lost", what, onward(seen))
     said = " ".join(disrupted.message.split())
+    if disrupted.reason == "TerminationByKubelet" and "node shutdown" in said:
+        return Explanation("node-shutdown", f"{pod.name} is ending because its node{_named(pod)} shuts down", onward(seen))
+    if disrupted.reason == "TerminationByKubelet" and said:
+        return _evicted(seen, pod, said, on)
     return Explanation("evicted", f"{pod.name} was removed{on} ({disrupted.reason}): {said}", onward(seen))
 
 

@@ -84,7 +84,7 @@ class Pod:
     """One pod. ``index``: its node of the run, from 0, None if unknown; ``host``: the cluster's node that it is on.
 
     ``reason`` and ``message`` are the pod's own, e.g. of an eviction. ``is_orphan``: its Job was deleted without it
-    (`kubectl delete --cascade=orphan`).
+    (`kubectl delete --cascade=orphan`). ``selector``: labels that its node must have, ``key=value``.
     """
 
     name: str
@@ -98,6 +98,7 @@ class Pod:
     created: str = ""
     is_deleted: bool = False
     is_orphan: bool = False
+    selector: tuple[str, ...] = ()
 
     def condition(self, kind: str) -> Condition | None:
         return next((one for one in self.conditions if one.type == kind), None)

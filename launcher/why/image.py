@@ -8,6 +8,8 @@ from typing import Final
 from .evidence import Evidence, Explanation
 from .known import Known
 
+_MISSING: Final = re.compile(r"Unable to retrieve some image pull secrets \(([^)]+)\)")  # of the event below
+NO_SECRET: Final = "FailedToRetrieveImagePullSecret"
 WAITING: Final = (
     "ErrImagePull",
     "ImagePullBackOff",
@@ -104,5 +106,15 @@ def not_pulled(seen: Evidence, pod: str, words: str) -> Explanation:
     image = found[1] if (found := re.search(r'image "([^"]+)"', words)) else seen.image or "the image"
     for known in CAUSES:
         if re.search(known.pattern, words, re.IGNORECASE):
+            if known.cause == "unauthorized" and (secret := _MISSING.search(words)) is not None:
+                return _without_secret(seen, image, secret[1])
             return Explanation(known.cause, f"cannot pull {image}: {known.meaning}", known.suggestion)
     return Explanation("image", f"cannot pull {image}: {words.strip()}", seen.look(pod))
+
+
+def _without_secret(seen: Evidence, image: str, secrets: str) -> Explanation:
+    """The kubelet pulls without a pull secret that it does not find, and only an event tells it."""
+    names = [one.strip() for one in secrets.split(",")]
+    several = f"pull secrets {', '.join(names)}" if len(names) > 1 else f"pull secret {names[0]}"
+    create = f"create it with: {seen.kubectl} create secret docker-registry {names[0]}"
+    return Explanation("unauthorized", f"cannot pull {image}: {several} not found in the namespace", create)

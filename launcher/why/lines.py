@@ -12,6 +12,10 @@ from .resuming import resuming
 
 LESS_MEMORY: Final = "lower max_seq_length or use gradient checkpointing; list the cheapest changes with: launcher plan EXP"
 NETWORK: Final = "wait until the server answers; check DNS and proxy where it runs, or copy model and data there"
+_REACHED: Final = "DNS, proxy and egress policies (k8s/examples/egress)"
+_CONNECTED: Final = (
+    "check that network policies let the run's pods connect to each other on every port (k8s/overlays/cluster/network.yaml)"
+)
 CREDENTIAL: Final = "correct it in .env; for a cluster, then run: launcher secrets push"
 
 # Message of a rank, torchrun, an engine or the kernel -> cause, meaning, suggestion. The first pattern that matches counts.
@@ -187,16 +191,22 @@ def in_lines(seen: Evidence, lines: Iterable[str], *, only_ranks: bool = False) 
     for known in () if only_ranks else MEANINGS:
         found = next((line for line in reversed(text) if re.search(known.pattern, line)), None)
         if found is not None:
-            suggestion = known.suggestion.replace("EXP", seen.key or "EXP")
+            suggestion = there(seen, known.suggestion.replace("EXP", seen.key or "EXP"))
             return Explanation(known.cause, _with(known.meaning, _short(found)), suggestion)
     for pattern, names, cause, meaning, _ in RANKS:
         # Of several ranks, the first one counts.
         match = next((match for line in text if (match := re.search(pattern, line)) is not None), None)
         if match is not None:
             look = f"see what it was doing with: launcher logs {seen.run} --rank {match[1] if names else 'all'}"
+            look = f"{_CONNECTED}; {look}" if cause == "rendezvous" and seen.namespace else look
             sentence = meaning.format(*(_short(group) for group in match.groups()))
             return Explanation(cause, sentence, look if seen.is_over else f"{onward(seen)}; {look}")
     return None
+
+
+def there(seen: Evidence, suggestion: str) -> str:
+    """``suggestion`` with what else on a cluster may keep pods from a server."""
+    return suggestion.replace(NETWORK, NETWORK.replace("DNS and proxy", _REACHED)) if seen.namespace else suggestion
 
 
 def error_in(lines: Iterable[str]) -> str:

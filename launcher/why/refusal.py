@@ -11,6 +11,14 @@ from ..published import with_manifests
 from .evidence import Evidence, Explanation
 
 _TAKE: Final = re.compile(r'(?:Error creating: )?[a-z0-9.-]+ "[^"]*" is forbidden: (.*)', re.DOTALL)
+_OURS: Final = ("trainer", "node", "server", "adapter")  # containers that the launcher renders; Trainer names its own `node`
+# Resource -> the setting of what a pod requests of it.
+_SETTINGS: Final = {
+    "cpu": "launch.cpus",
+    "memory": "launch.memory",
+    "ephemeral-storage": "requests and limits of ephemeral-storage in launch.kubernetes.pod",
+}
+_GPUS: Final = re.compile(r"[\w.-]+/(?:[\w.-]*gpu|mig-)")
 _LESS: Final = "wait until other runs end, or request less (--gpus, --nodes, launch.memory, launch.cpus)"
 _OTHERS: Final = "wait until other runs end; list them with: launcher ps --cluster"
 
@@ -37,7 +45,17 @@ def _quota(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 def _quota_wants(seen: Evidence, found: re.Match[str]) -> Explanation:
     sentence = f"quota {found[1]} only accepts pods that set {found[2]}"
-    return Explanation("quota", sentence, "set launch.cpus and launch.memory")
+    names = {name for those in re.findall(r"for: ([^;]+)", found[2]) for name in re.split(r",\s*", those.strip())}
+    if foreign := sorted(names - {*_OURS}):
+        ask = "if a webhook adds the container, ask the cluster's administrator to set them there"
+        return Explanation("quota", sentence, f"set the resources of {', '.join(foreign)} in launch.kubernetes.pod; {ask}")
+    return Explanation("quota", sentence, f"set {' and '.join(_settings(found[2]))}")
+
+
+def _settings(words: str) -> list[str]:
+    """What to set, by the resources that a message names."""
+    told = [setting for resource, setting in _SETTINGS.items() if re.search(rf"\b{resource}\b", words)]
+    return [*told, *(["--gpus"] if _GPUS.search(words) else [])] or ["launch.cpus", "launch.memory"]
 
 
 def _pod_security(seen: Evidence, found: re.Match[str]) -> Explanation:
@@ -80,11 +98,35 @@ def _priority_class(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 
 def _limit_range(seen: Evidence, found: re.Match[str]) -> Explanation:
-    suggestion = "set launch.cpus and launch.memory within the range"
+    suggestion = f"set {' and '.join(_settings(found[0]))} within the range"
     if "limit to request ratio" in found[0]:
         suggestion += "; a request that is set equals its limit"
+    if seen.is_helper:
+        suggestion = "ask the cluster's administrator to allow it: the size of this pod has no setting"
     sentence = f"the namespace's LimitRange refuses {seen.whose_pods}: {found[0].rstrip(']')}"
     return Explanation("limit-range", sentence, suggestion)
+
+
+def _below_request(seen: Evidence, found: re.Match[str]) -> Explanation:
+    """A limit that is missing is filled in by a LimitRange, whatever the request is."""
+    asked, resource, limit = found.groups()
+    sentence = f"{seen.whose_pods} request {asked} of {resource}, and their limit is {limit}"
+    given = f"set a limit of {resource} in launch.kubernetes.pod, or a lower request"
+    return Explanation("limit-range", sentence, f"{given}: without one the namespace's LimitRange gives its own")
+
+
+def _selector(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"the namespace chooses other nodes than {seen.whose_pods}: {found[0]}"
+    own = "kubernetes.io/arch is the image's unless it is set there"
+    see = f"see the namespace's with: kubectl get namespace {seen.namespace or 'NAME'} -o yaml"
+    return Explanation("admission", sentence, f"correct launch.kubernetes.node_selector ({own}); {see}")
+
+
+def _tolerations(seen: Evidence, found: re.Match[str]) -> Explanation:
+    sentence = f"the namespace does not allow all taints that {seen.whose_pods} tolerate: {found[0]}"
+    return Explanation(
+        "admission", sentence, "correct launch.kubernetes.tolerations, or ask the cluster's administrator to allow GPU taints"
+    )
 
 
 def _quota_scopes(seen: Evidence, found: re.Match[str]) -> Explanation:
@@ -172,6 +214,23 @@ REFUSALS: Final[tuple[tuple[str, Callable[[Evidence, re.Match[str]], Explanation
         r"(?:(?:minimum|maximum) \S+ (?:usage )?|\S+ max limit to request ratio )per (?:Container|Pod) is .*",
         _limit_range,
         'Error creating: pods "big-0-" is forbidden: maximum memory usage per Container is 4Gi, but limit is 64Gi',
+    ),
+    (
+        r'Invalid value: "([^"]+)": must be less than or equal to (\S+) limit of (\S+)',
+        _below_request,
+        'Error creating: Pod "big-0-" is invalid: spec.containers[0].resources.requests: Invalid value: "11Gi": must be less '
+        "than or equal to ephemeral-storage limit of 10Gi",
+    ),
+    (
+        r"pod node label selector conflicts with its namespace node label selector",
+        _selector,
+        'Error creating: pods "big-0-" is forbidden: pod node label selector conflicts with its namespace node label selector',
+    ),
+    (
+        r"pod tolerations .*conflict with its namespace whitelist",
+        _tolerations,
+        'Error creating: pods "big-0-" is forbidden: pod tolerations (possibly merged with namespace default tolerations) '
+        "conflict with its namespace whitelist",
     ),
     (
         r"insufficient quota to match these scopes: (.*)",

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from .devices import devices_missing
 from .evidence import Evidence, Explanation
 from .resources import is_gpu
 
@@ -28,6 +29,8 @@ _REASONS: Final = (
      "node(s) did not have enough free storage"),
     (r"cannot allocate all claims", "devices", "have no free devices for its resource claims",
      "cannot allocate all claims"),
+    (r"resourceclaim not available on the node", "devices", "do not have the devices that its resource claim holds",
+     "resourceclaim not available on the node"),
     (r"node\(s\) didn't find available persistent volumes to bind", "volume", "have no volume for the claim",
      "node(s) didn't find available persistent volumes to bind"),
     (r"node\(s\) unavailable due to one or more pvc\(s\) bound to non-existent pv\(s\)", "volume",
@@ -35,7 +38,7 @@ _REASONS: Final = (
      "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"),
     (r"node\(s\) exceed max volume count", "volume", "are at their volume limit",
      "node(s) exceed max volume count"),
-    (r"node\(s\) didn't match Pod's node affinity/selector", "selector", "lack a label of launch.kubernetes.node_selector",
+    (r"node\(s\) didn't match Pod's node affinity/selector", "selector", "lack a label that it needs",
      "node(s) didn't match Pod's node affinity/selector"),
     (r"node\(s\) had untolerated taint \{node\.kubernetes\.io/(?:not-ready|unreachable).*", "down", "are not ready",
      "node(s) had untolerated taint {node.kubernetes.io/not-ready: }"),
@@ -80,10 +83,10 @@ def reasons(message: str) -> tuple[int, list[Reason]]:
     return int(found[1]), [_reason(int(one[1]), one[2]) for one in counted if one is not None]
 
 
-def unschedulable(seen: Evidence, pod: str, message: str) -> Explanation:
-    """Why no node can take ``pod``."""
-    if (volume := _of_claims(seen, pod, message)) is not None:
-        return volume
+def unschedulable(seen: Evidence, pod: str, message: str, selector: tuple[str, ...] = ()) -> Explanation:
+    """Why no node can take ``pod``; ``selector``: the labels that its node must have, ``key=value``."""
+    if (missing := _of_claims(seen, pod, message) or devices_missing(seen, pod, message)) is not None:
+        return missing
     total, why = reasons(message)
     if not why:
         return Explanation(
@@ -94,6 +97,8 @@ def unschedulable(seen: Evidence, pod: str, message: str) -> Explanation:
     why.sort(key=lambda one: (_FIRST.index(one.kind), not is_gpu(one.resource or "")))
     listed = [f"{_counted(one.nodes, total, is_first=index == 0)} {one.words}" for index, one in enumerate(why)]
     sentence = f"no node can take {pod}: {_joined(listed)}"
+    if any(one.kind == "selector" for one in why) and selector:
+        sentence += f"; its node must have {', '.join(selector)}"
     first = why[0]
     return Explanation("volume" if first.kind == "volume" else "unschedulable", sentence, _suggestion(seen, first, total))
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from .autoscaling import scaled
 from .creation import not_created, not_mounted, of_init
+from .devices import NO_CLAIM, no_devices
 from .evidence import UNTOUCHED, Condition, Evidence, Explanation, Pod
-from .image import WAITING, not_pulled
+from .image import NO_SECRET, WAITING, not_pulled
 from .refusal import refusal
 from .scheduling import unschedulable
 
@@ -114,6 +116,11 @@ def _no_quota(seen: Evidence, reserved: Condition) -> Explanation:
             sentence,
             f"choose another --queue, or ask Kueue's administrator to cover {uncovered[1]} in the queue's ClusterQueue",
         )
+    if re.search(r"namespace doesn't match ClusterQueue selector", said, re.IGNORECASE):
+        other = "choose another --queue, or ask Kueue's administrator to let the queue's ClusterQueue take this namespace"
+        return Explanation("kueue-never", sentence, other)
+    if re.search(r"resources validation failed|LimitRange constraints", said):
+        return Explanation("limit-range", sentence, "set launch.cpus and launch.memory within the namespace's LimitRange")
     if re.search(
         r"> maximum capacity|exceeds? .*(quota|capacity)|ExceedsMaxQuota|insufficient quota for",
         f"{reserved.reason} {said}",
@@ -136,16 +143,19 @@ def _pending(seen: Evidence, pod: Pod) -> Explanation | None:
                 "" if seen.is_helper else f"see its name with: {seen.kubectl} get pod {pod.name} -o yaml",
             )
         if scheduled.message:
-            return unschedulable(seen, name, scheduled.message)
+            return scaled(seen, pod.name, unschedulable(seen, name, scheduled.message, pod.selector))
     said = [event for event in seen.events if event.name == pod.name]
+    if pod.host is None and (denied := [event for event in said if event.reason == NO_CLAIM]):
+        return no_devices(seen, name, denied[-1].message)
     if pod.host is None and (failed := [event for event in said if event.reason == "FailedScheduling"]):
-        return unschedulable(seen, name, max(failed, key=lambda event: event.time).message)
+        newest = max(failed, key=lambda event: event.time).message
+        return scaled(seen, pod.name, unschedulable(seen, name, newest, pod.selector))
     container = pod.container
     if container is not None and container.reason in WAITING:
         words = [
             container.reason,
             container.message,
-            *(event.message for event in said if event.reason in ("Failed", "InspectFailed")),
+            *(event.message for event in said if event.reason in ("Failed", "InspectFailed", NO_SECRET)),
         ]
         return not_pulled(seen, name, " ".join(words))
     if container is not None and container.reason in (

@@ -299,3 +299,65 @@ def test_of_several_nodes_the_one_whose_rank_was_killed_is_named():
     words = "a rank was killed (SIGKILL) by a user or the system; memory had not run out"
     killed = failed(137, last_word(137, words), name="big-1-bbbbb", index=1, host="gpu-2")
     assert explain(seen("failed", nodes=2, pods=(killed,))).sentence == f"big-1-bbbbb on gpu-2: {words}"
+
+
+def test_a_node_that_shares_its_gpus_gives_a_pod_one():
+    words = "Allocate failed due to rpc error: code = Unknown desc = request for 'nvidia.com/gpu: 2' too large: maximum request size for "
+    words += "shared resources is 1, which is unexpected"
+    found = explain(seen("failed", pods=(Pod("big-0-x7k2p", "Failed", 0, "gpu-1", "UnexpectedAdmissionError", words),)))
+    assert found.cause == "gpu-sharing"
+    assert found.sentence == "node gpu-1 shares its GPUs and gives a pod only one: big-0-x7k2p requests nvidia.com/gpu: 2"
+    assert found.suggestion.startswith("start a new run with --gpus 1, or choose nodes with whole GPUs")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words", "fix"),
+    [
+        ("TopologyAffinityError", "Resources cannot be allocated with Topology locality", "what one NUMA node has"),
+        ("SysctlForbidden", 'forbidden sysctl: "net.core.somaxconn" not allowlisted', "choose other nodes"),
+    ],
+)
+def test_a_pod_that_its_node_rejected_says_so(reason, words, fix):
+    found = explain(seen("failed", pods=(Pod("big-0-x7k2p", "Failed", 0, "gpu-1", reason, words),)))
+    assert (found.cause, found.sentence) == ("rejected", f"node gpu-1 rejected big-0-x7k2p ({reason}): {words}")
+    assert fix in found.suggestion
+
+
+@pytest.mark.parametrize(
+    ("words", "cause", "sentence"),
+    [
+        (
+            "Pod was terminated in response to imminent node shutdown.",
+            "node-shutdown",
+            "big-0-x7k2p is ending because its node spot-1 shuts down",
+        ),
+        (
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 17348Ki.",
+            "evicted",
+            "big-0-x7k2p was evicted because its node spot-1 ran out of main memory",
+        ),
+    ],
+)
+def test_a_running_pod_that_its_node_ends_says_why(words, cause, sentence):
+    leaving = Condition("DisruptionTarget", True, "TerminationByKubelet", words)
+    found = explain(seen("running", pods=(Pod("big-0-x7k2p", "Running", 0, "spot-1", conditions=(leaving,)),)))
+    assert (found.cause, found.sentence) == (cause, sentence)
+
+
+def test_nodes_that_never_met_on_a_cluster_may_be_kept_apart_by_its_policies():
+    late = "torch.distributed.DistStoreError: wait timeout after 1800000ms, keys: /default_pg/0//cuda//timeout"
+    found = explain(seen("failed", pods=(failed(1),), lines=(late,), lines_of="big-0-x7k2p"))
+    assert found.cause == "rendezvous"
+    assert found.suggestion.startswith(
+        "check that network policies let the run's pods connect to each other on every port (k8s/overlays/"
+    )
+    assert "network policies" not in explain(seen("failed", "host", exit_code=1, lines=(late,))).suggestion
+
+
+def test_a_name_that_a_pod_cannot_resolve_may_be_kept_from_it_by_an_egress_policy():
+    line = "socket.gaierror: [Errno -3] Temporary failure in name resolution"
+    found = explain(seen("failed", pods=(failed(1),), lines=(line,), lines_of="big-0-x7k2p"))
+    assert "check DNS, proxy and egress policies (k8s/examples/egress) where it runs" in found.suggestion
+    assert "check DNS and proxy where it runs" in explain(seen("failed", "host", exit_code=1, lines=(line,))).suggestion
+    unreachable = seen("failed", pods=(failed(48, last_word(48, "the hub cannot be reached: unknown host name")),))
+    assert "egress policies" in explain(unreachable).suggestion

@@ -80,3 +80,16 @@ def test_newer_kubelets_tell_the_reason_of_a_back_off_in_the_container_itself():
 )
 def test_a_name_that_cannot_be_one_and_an_image_that_may_not_be_pulled(reason, message, cause):
     assert explain(seen(pods=(waits(reason, message),))).cause == cause
+
+
+def test_a_pull_secret_that_is_missing_is_named():
+    """The kubelet pulls without it: the registry's words alone are those of a wrong one."""
+    denied = event("Failed", f'Failed to pull image "registry.example.com/team/dpo:1": {RESOLVE}pull access denied')
+    missing = "Unable to retrieve some image pull secrets (registry); attempting to pull the image may not succeed."
+    back_off = waits("ImagePullBackOff", 'Back-off pulling image "registry.example.com/team/dpo:1"')
+    found = explain(seen(pods=(back_off,), events=(event("FailedToRetrieveImagePullSecret", missing), denied)))
+    assert found.sentence == "cannot pull registry.example.com/team/dpo:1: pull secret registry not found in the namespace"
+    assert found.suggestion == "create it with: kubectl -n dpo create secret docker-registry registry"
+    gone = event("Failed", f'Failed to pull image "registry.example.com/team/dpo:1": {RESOLVE}team/dpo:1: not found')
+    other = explain(seen(pods=(back_off,), events=(event("FailedToRetrieveImagePullSecret", missing), gone)))
+    assert other.cause == "image-not-found", "a secret would not help"

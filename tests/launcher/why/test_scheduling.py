@@ -1,5 +1,7 @@
 """What schedulers really say, from 1.2x to 1.36."""
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.why import explain
@@ -16,8 +18,7 @@ UNSCHEDULABLE = [
     (
         "0/7 nodes are available: 3 Insufficient nvidia.com/gpu, 4 node(s) didn't match Pod's node affinity/selector. preemption: "
         "0/7 nodes are available: 3 No preemption victims found for incoming pod, 4 Preemption is not helpful for scheduling.",
-        "no node can take big-0-x7k2p: 3 of 7 nodes have too little nvidia.com/gpu free and 4 lack a label of "
-        "launch.kubernetes.node_selector",
+        "no node can take big-0-x7k2p: 3 of 7 nodes have too little nvidia.com/gpu free and 4 lack a label that it needs",
     ),
     (
         "0/2 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) had untolerated taint(s). preemption: 0/2 "
@@ -53,8 +54,8 @@ UNSCHEDULABLE = [
     (
         "0/2 nodes are available: 1 cannot allocate all claims, 1 node(s) didn't match Pod's node affinity/selector. still not "
         "schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.",
-        "no node can take big-0-x7k2p: 1 of 2 nodes has no free devices for its resource claims and 1 lacks a label of "
-        "launch.kubernetes.node_selector",
+        "no node can take big-0-x7k2p: 1 of 2 nodes has no free devices for its resource claims and 1 lacks a label that "
+        "it needs",
     ),
     (
         "0/4 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/unreachable: }, 2 node(s) had untolerated taint "
@@ -144,3 +145,15 @@ def test_of_several_reasons_the_one_counts_that_waiting_does_not_mend():
         "no node can take big-0-x7k2p: 2 of 3 nodes cannot mount the claim's volume, which belongs to another node and 1 has too little "
         "cpu free",
     )
+
+
+def test_the_labels_that_no_node_has_are_named():
+    pod = replace(
+        pending("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector."),
+        selector=("kubernetes.io/arch=amd64", "pool=gpus"),
+    )
+    assert explain(seen(pods=(pod,))).sentence == (
+        "no node can take big-0-x7k2p: 3 of 3 nodes lack a label that it needs; its node must have kubernetes.io/arch=amd64, pool=gpus"
+    )
+    short = replace(pod, conditions=pending("0/1 nodes are available: 1 Insufficient cpu.").conditions)
+    assert "its node must have" not in explain(seen(pods=(short,))).sentence

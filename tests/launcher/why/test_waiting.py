@@ -99,6 +99,25 @@ REFUSALS = [
         "the cluster has no quota in this namespace for the run's pods: [{PriorityClass In [high]}]",
     ),
     (
+        'Error creating: Pod "big-0-x7k2p" is invalid: spec.containers[0].resources.requests: Invalid value: "11Gi": must be less than '
+        "or equal to ephemeral-storage limit of 10Gi",
+        "limit-range",
+        "the run's pods request 11Gi of ephemeral-storage, and their limit is 10Gi",
+    ),
+    (
+        'Error creating: pods "big-0-" is forbidden: pod node label selector conflicts with its namespace node label selector',
+        "admission",
+        "the namespace chooses other nodes than the run's pods: pod node label selector conflicts with its namespace node label "
+        "selector",
+    ),
+    (
+        'Error creating: pods "big-0-" is forbidden: pod tolerations (possibly merged with namespace default tolerations) conflict with '
+        "its namespace whitelist",
+        "admission",
+        "the namespace does not allow all taints that the run's pods tolerate: pod tolerations (possibly merged with namespace default "
+        "tolerations) conflict with its namespace whitelist",
+    ),
+    (
         'Error creating: pods "big-0-x7k2p" is forbidden: no idea',
         "admission",
         "the cluster refuses the run's pods: no idea",
@@ -216,6 +235,13 @@ NOT_CREATED = [
     (waits("CreateContainerConfigError", "couldn't find key HF_TOKEN in Secret dpo/dpo-secrets"), (), "secret",
      "secret dpo-secrets has no key HF_TOKEN"),
     (waits("CreateContainerConfigError", 'configmap "big" not found'), (), "configmap", "the run's ConfigMap big was deleted"),
+    (waits("CreateContainerConfigError", "container has runAsNonRoot and image has non-numeric user (dpo), cannot verify user is "
+           "non-root"), (), "not-our-image", "big-0-x7k2p cannot start: the image names its user without a number, so the kubelet "
+     "cannot tell that it is not root"),
+    (waits("CreateContainerError", "failed to create containerd task: error running prestart hook #0: exit status 1, stderr: "
+           "Auto-detected mode as 'legacy' nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update "
+           "your driver to a newer version, or use an earlier cuda container: unknown"), (), "gpu-driver",
+     "big-0-x7k2p cannot start: the node's NVIDIA driver is too old for the image's CUDA"),
     (waits("CreateContainerConfigError", "container has runAsNonRoot and image will run as root"), (), "not-our-image",
      "big-0-x7k2p cannot start: the image runs as root, which the pod does not allow"),
     (on_node(), (MOUNT + 'secret "dpo-secrets" not found',), "secret", "secret dpo-secrets not found in the namespace"),
@@ -301,3 +327,60 @@ def test_what_the_user_s_own_patch_adds_is_named_where_pod_security_refuses_the_
     words = 'violates PodSecurity "restricted:latest": host namespaces (hostNetwork=true)'
     refused = event("FailedCreate", f'Error creating: pods "big-0-" is forbidden: {words}', "big", "Job")
     assert "launch.kubernetes.pod and volumes" in explain(seen(events=(refused,))).suggestion
+
+
+FORBIDDEN = 'Error creating: pods "big-0-" is forbidden: '
+
+
+@pytest.mark.parametrize(
+    ("message", "suggestion"),
+    [
+        (
+            "failed quota: q: must specify limits.cpu for: trainer; limits.memory for: trainer",
+            "set launch.cpus and launch.memory",
+        ),
+        (
+            "failed quota: q: must specify limits.ephemeral-storage for: trainer; requests.ephemeral-storage for: trainer",
+            "set requests and limits of ephemeral-storage in launch.kubernetes.pod",
+        ),
+        (
+            "failed quota: q: must specify limits.cpu for: istio-init,istio-proxy,trainer",
+            "set the resources of istio-init, istio-proxy in launch.kubernetes.pod; if a webhook adds the container, ask the cluster's "
+            "administrator to set them there",
+        ),
+        ("minimum cpu usage per Container is 4, but request is 2", "set launch.cpus within the range"),
+        (
+            "maximum ephemeral-storage usage per Pod is 5Gi, but limit is 11Gi",
+            "set requests and limits of ephemeral-storage in launch.kubernetes.pod within the range",
+        ),
+        ("maximum nvidia.com/gpu usage per Container is 4, but limit is 8", "set --gpus within the range"),
+    ],
+)
+def test_what_is_to_be_set_is_what_the_quota_or_the_range_is_about(message, suggestion):
+    assert explain(seen(events=(event("FailedCreate", FORBIDDEN + message, "big", "Job"),))).suggestion == suggestion
+
+
+def test_a_range_that_refuses_the_staging_pod_is_the_administrators():
+    refused = event("FailedCreate", FORBIDDEN + "minimum cpu usage per Container is 4, but request is 500m", "dpo-stage", "Job")
+    found = explain(seen(is_helper=True, events=(refused,)))
+    assert found.suggestion == "ask the cluster's administrator to allow it: the size of this pod has no setting"
+
+
+@pytest.mark.parametrize(
+    ("said", "cause", "suggestion"),
+    [
+        (
+            "Workload namespace doesn't match ClusterQueue selector",
+            "kueue-never",
+            "choose another --queue, or ask Kueue's administrator to let the queue's ClusterQueue take this namespace",
+        ),
+        (
+            "resources didn't satisfy LimitRange constraints: spec.podSets[0].template.spec.containers[0]: Invalid value",
+            "limit-range",
+            "set launch.cpus and launch.memory within the namespace's LimitRange",
+        ),
+    ],
+)
+def test_what_no_waiting_mends_in_a_queue_is_not_waited_for(said, cause, suggestion):
+    found = explain(queued(no_quota(said, "Inadmissible")))
+    assert (found.cause, found.suggestion) == (cause, suggestion)
