@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
 from ...errors import Aborted, LauncherError, Mistake, UsageError
+from .verbs import meant_verb
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,15 @@ class Failure:
 
 def _usage(error: click.ClickException) -> str:
     """Click's message in the form of ours, with the command that shows the help."""
-    what, _, _ = error.format_message().partition(" (Did you mean")
+    what = re.split(r" \(?Did you mean ", error.format_message())[0]
     what, near = what.rstrip("."), getattr(error, "possibilities", None)
-    lines = [what[:1].lower() + what[1:]]
-    if near:
-        lines.append(f"    hint:     did you mean {' or '.join(sorted(near))}?")
-    context = getattr(error, "ctx", None)
+    lines, context = [what[:1].lower() + what[1:]], getattr(error, "ctx", None)
+    of_group = context is not None and context.parent is not None
+    meant = None if of_group else meant_verb(getattr(error, "command_name", ""))
+    if meant is not None:
+        lines.append(f"    hint:     {meant}")
+    elif near:
+        lines.append(f"    hint:     did you mean {' or '.join(filter(None, (', '.join(sorted(near)[:-1]), max(near))))}?")
     if context is not None:
         lines.append(f"    usage:    {' '.join(context.get_usage().removeprefix('Usage:').split())}")
         lines.append(f"    help:     {context.command_path} --help")

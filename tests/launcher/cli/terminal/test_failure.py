@@ -10,6 +10,7 @@ import pytest
 
 from launcher.cli import launcher as command_line
 from launcher.cli.terminal.screen import facts, fail
+from launcher.cli.terminal.verbs import _BY_VERB
 
 from ..conftest import Launcher
 
@@ -62,11 +63,28 @@ def test_the_mistakes_of_an_error_are_listed(typed: Launcher) -> None:
 def test_an_unknown_verb_and_a_missing_argument_show_the_command_that_helps(typed: Launcher) -> None:
     code, out, err = typed("rum")
     assert (code, out) == (2, "")
-    assert err.startswith("error: no such command 'rum'\n")
+    assert err.startswith("error: no such command 'rum'\n    hint:     did you mean resume, rm or run?\n    usage:")
     assert err.endswith("    help:     launcher --help\n")
     assert typed("run")[2] == (
         "error: missing argument 'EXP'\n    usage:    launcher run [OPTIONS] EXP\n    help:     launcher run --help\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("verb", "meant"),
+    [("train", "launcher run EXP"), ("sweep", "launcher run EXP --sweep KEY=V1,V2"), ("export", "launcher merge RUN -o FOLDER")],
+)
+def test_a_verb_of_another_tool_names_the_command_that_does_the_same_here(typed: Launcher, verb: str, meant: str) -> None:
+    assert typed(verb)[2].splitlines()[:2] == [f"error: no such command '{verb}'", f"    hint:     {meant}"]
+
+
+def test_every_command_that_stands_for_a_verb_of_another_tool_exists() -> None:
+    for verb, command in _BY_VERB.items():
+        assert verb not in command_line.commands
+        for one in command.split(", or "):
+            first, word = one.split()[:2]
+            assert first == "launcher"
+            assert word == "--version" or word in command_line.commands
 
 
 def test_on_a_terminal_a_message_wraps_at_words_and_a_line_of_a_file_does_not(
