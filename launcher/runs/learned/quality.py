@@ -28,7 +28,10 @@ class Quality:
 
     @classmethod
     def of(cls, record: Mapping[str, Any], evaluated: Metric | None, trained: Metric | None) -> Quality:
-        """The saved weights' metrics from ``record``, else from the last evaluation, else from the last training line."""
+        """The saved weights' metrics from ``record``, else from the last evaluation, else from the last training line.
+
+        An evaluation before the first step tells nothing about weights that have been trained.
+        """
         result = record.get("result") or {}
         after = (result.get("learned") or {}).get("after") or {}
         values = {name: _number((after.get(name) or {}).get("value")) for name in ("accuracy", "margin")}
@@ -38,6 +41,8 @@ class Quality:
         accuracy, margin = (_number(saved.get(f"eval_rewards/{name}")) for name in ("accuracies", "margins"))
         if accuracy is not None and margin is not None:
             return cls(accuracy, margin, "validation")
+        if evaluated is not None and trained is not None and evaluated.step == 0 < trained.step:
+            evaluated = None
         for metric, pairs in ((evaluated, "validation"), (trained, "training")):
             if metric is not None and metric.number("rewards/margins") is not None:
                 return cls(metric.number("rewards/accuracies"), metric.number("rewards/margins"), pairs, metric.step)

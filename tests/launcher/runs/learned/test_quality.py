@@ -24,6 +24,12 @@ def test_a_run_that_trains_shows_its_last_evaluation_and_without_one_its_trainin
     assert Quality.of({}, None, None) == Quality()
 
 
+def test_an_evaluation_before_the_first_step_is_not_shown_for_weights_that_have_been_trained():
+    before = Metric("eval", 0, 40, {"eval_rewards/accuracies": 0.0, "eval_rewards/margins": 0.0})
+    assert Quality.of({}, before, train()) == Quality(1.0, 3.0, "training", 30)
+    assert Quality.of({}, before, None) == Quality(0.0, 0.0, "validation", 0)
+
+
 def test_a_run_that_is_done_shows_the_weights_that_were_saved():
     after = {"eval_rewards/accuracies": 0.8, "eval_rewards/margins": 1.5}
     assert Quality.of({"result": {"after": after}}, evaluation(), train()) == Quality(0.8, 1.5, "validation")
