@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ import torch
 
 from launcher.errors import ExperimentError
 from trainer.inputs.models.model import Precision
+from trainer.reference import identity as module
 from trainer.reference.identity import LARGE, base_identity, reference_key
 
 FP32 = Precision(torch.float32, bf16=False, fp16=False)
@@ -92,7 +93,8 @@ def test_large_files_are_read_once_and_again_when_they_change(
         return whole(file, name)
 
     monkeypatch.setattr(hashlib, "file_digest", watched)
-    time.sleep(max(0.0, weights.stat().st_ctime + 2.1 - time.time()))  # what is newer may change again unseen
+    later = SimpleNamespace(time=lambda: weights.stat().st_ctime + 2.1)  # what is newer may change again unseen
+    monkeypatch.setattr(module, "time", later)
     first = base_identity(str(model), cache)
     assert base_identity(str(model), cache) == first
     assert read == [str(weights.resolve())]
@@ -105,6 +107,7 @@ def test_large_files_are_read_once_and_again_when_they_change(
     stat = weights.stat()
     weights.write_bytes(b"WEIGHTS" * 300_000)
     os.utime(weights, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    later.time = lambda: weights.stat().st_ctime + 1.9
     changed = base_identity(str(model), cache)
     assert changed != first
     assert base_identity(str(model), cache) == changed
