@@ -45,9 +45,10 @@ def test_a_part_that_is_cut_keeps_what_it_has_measured_and_the_next_one_runs(tmp
 
 
 def test_figures_are_in_the_file_before_the_part_ends(tmp_path: Path) -> None:
-    look = "import json, pathlib, time; time.sleep(0.5); f = json.loads(pathlib.Path('{}').read_text()); "
+    look = "import json, pathlib, time\nfile = pathlib.Path({!r})\nwhile not file.exists(): time.sleep(0.01)\n"
+    look += "f = json.loads(file.read_text())\n"
     look += "print('measured ' + json.dumps({{'part': f['part'], 'figures': f['figures']}}), flush=True)"
-    (found,) = played(tmp_path, {"one": f"{FIGURES % (7, 'half')}; {look.format(tmp_path / 'out' / 'one.json')}"})
+    (found,) = played(tmp_path, {"one": f"{FIGURES % (7, 'half')}\n{look.format(str(tmp_path / 'out' / 'one.json'))}"})
     assert found.figures["figures"] == {"pairs_per_second": 7}
     assert found.figures["part"] == "one"
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,18 @@ def test_a_request_to_stop_is_seen_while_the_process_works(here: Path) -> None:
         assert next(found) == {"stopped": True}
 
 
+def interrupted(lines: Iterator[str]) -> None:
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    for _ in lines:
+        pass
+
+
 def test_an_interrupted_wait_loses_no_line(here: Path) -> None:
     with session(here) as process:
         lines = process.lines()
         assert next(lines) == "a library's line"
-        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
         with pytest.raises(KeyboardInterrupt):
-            for _ in lines:
-                pass
+            interrupted(lines)
         process.send(encoded({"last": 1}))
         assert decoded(next(process.lines())) == {"answer": 1}
 
