@@ -98,13 +98,13 @@ def see(browser: Any, page: Path, width: int, *, dark: bool = False, height: int
     browser.get(page.as_uri())
     charts = "return [...document.querySelectorAll('#main figure')].filter((box) => !box.querySelector('.uplot')).length"
     if height > 1000:  # charts are drawn when they come near
-        WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(charts) == 0)
+        WebDriverWait(browser, 120).until(lambda driver: driver.execute_script(charts) == 0)
 
 
 def wait_for(browser: Any, script: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(script))
+    WebDriverWait(browser, 120).until(lambda driver: driver.execute_script(script))
 
 
 def picture(browser: Any, file: Path) -> None:
@@ -264,7 +264,7 @@ def test_theme_smoothing_raw_and_more_figures_are_set_by_hand(browser: Any, page
     browser.find_element("css selector", "#more summary").click()
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 10).until(lambda driver: len(driver.execute_script(PIXELS)) == len(MAIN) + 2)
+    WebDriverWait(browser, 120).until(lambda driver: len(driver.execute_script(PIXELS)) == len(MAIN) + 2)
     assert browser.execute_script(OVERLAPS) == []
     assert browser.get_log("browser") == []
 
