@@ -88,7 +88,7 @@ def packages(variant: str) -> Callable[[], str]:
 
 def quiet_start() -> str:
     """What the libraries print while they are imported stands on the first screen of every run's log."""
-    code = "from trainer.processes import quiet\nfrom trainer.processes.ranks.machine import Device\nDevice.here(0.9)\n"
+    code = "from trainer.processes.ranks import quiet\nfrom trainer.processes.ranks.machine import Device\nDevice.here(0.9)\n"
     code += "import trainer.train, peft.tuners.lora, deepspeed"
     code += "; import bitsandbytes" if sys.argv[1] == "cuda" else ""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -52,8 +52,13 @@ class Pod:
         }
         argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(self.run.path)]
         if patience is not None:
-            told = f"import sys; from trainer.processes import entrypoint, pod; pod._ALONE = pod._LOOK = {patience}"
-            argv = [sys.executable, "-c", f"{told}; sys.exit(entrypoint.main(entrypoint.Path(sys.argv[1])))", str(self.run.path)]
+            imported = "import sys; from trainer.processes import entrypoint; from trainer.processes.pods import pod"
+            argv = [
+                sys.executable,
+                "-c",
+                f"{imported}; pod._ALONE = pod._LOOK = {patience}; sys.exit(entrypoint.main(entrypoint.Path(sys.argv[1])))",
+                str(self.run.path),
+            ]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(argv, env={**os.environ, **own, **env}, **output)  # type: ignore[call-overload]
 
