@@ -119,7 +119,7 @@ def status(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
 
     there = find(name, cluster=cluster, namespace=namespace)
     if isinstance(there, Swept):
-        from .sweep import show_status
+        from .points import show_status
 
         show_status(there, as_json)
         return

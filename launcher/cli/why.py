@@ -29,7 +29,7 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
 
     there = find_or_server(name, cluster=cluster, namespace=namespace)
     if isinstance(there, Swept):
-        from .sweep import show_why
+        from .points import show_why
 
         show_why(there, as_json)
         return

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launcher.cli.sweep import draw
+from launcher.cli.points import draw
 from launcher.launch.sweeps.grid import Outcome, Point
 from launcher.runs.known import Known
 from tests.launcher.cli.typed import CONFIG, begin, has_stepped, launcher, run_dir, with_demo

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.sweep import show_status
+from launcher.cli.points import show_status
 from launcher.errors import UsageError
 from launcher.launch.repeats.remaining import resume_points
 from launcher.launch.sweeps.found import Swept, find
