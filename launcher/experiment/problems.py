@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import nearest
 from .other_tools.neutral import accepted
-from .other_tools.other_names import meaning
+from .other_tools.other_names import is_renamed, meaning
 from .other_tools.other_values import meant_value
 from .other_tools.trl_fields import REFUSED, trl_fields
 from .schema import Experiment
@@ -96,7 +96,7 @@ def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     name, found = _name(loc), _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
         neutral = accepted(str(loc[-1]))
-        if neutral is not None:
+        if neutral is not None and not is_renamed(str(loc[-1])):
             return Problem(loc, f"{name} must be {neutral}", found=found, hint=_meaning(loc))
         near = ctx.get("nearest") if kind == "unknown_key" else nearest(str(loc[-1]), _keys_at(loc[:-1]))
         return Problem(loc, f"unknown key {str(loc[-1])!r}", hint=_elsewhere(loc) or _meaning(loc) or near, of_key=True)
@@ -198,7 +198,10 @@ def _value_hint(loc: tuple[str | int, ...], value: object) -> str | None:
 def _meaning(loc: tuple[str | int, ...]) -> str | None:
     """What to write in place of another tool's key."""
     name = str(loc[-1])
-    return meaning(".".join(str(part) for part in loc[:-1]), name) or REFUSED.get(name)
+    section = ".".join(str(part) for part in loc[:-1])
+    above = "" if section == "hyperparameters" else "hyperparameters."
+    own = meaning(section, name) or REFUSED.get(name)
+    return own and re.sub(r"^use (\w+)(?= \(this project's name)", rf"use {above}\1", own)
 
 
 def _section_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:

@@ -18,7 +18,9 @@ _KEYS: Final[Mapping[str, str]] = {
     "PPO": "ppo_config reward_model reward_model_path",
 }
 # keys whose value names a kind
-_SAYS: Final = frozenset(("trainer", "trainer_type", "training_type", "training_method", "stage", "task", "method", "rl"))
+_SAYS: Final = frozenset(
+    ("trainer", "trainer_type", "training_type", "training_method", "stage", "task", "method", "rl", "rlhf_type")
+)
 _KINDS: Final = frozenset(
     ("sft", "grpo", "gspo", "dapo", "kto", "orpo", "simpo", "cpo", "ppo", "rloo", "rm", "reward", "pt", "pretrain", "bco", "gkd")
 )

@@ -29,27 +29,31 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (
         (True,),
         "use_peft use_lora finetune_language_layers finetune_attention_modules finetune_mlp_modules do_train "
-        "use_fast_tokenizer save_safetensors fix_tokenizer eval_on_start skip_memory_metrics",
+        "use_fast_tokenizer save_safetensors fix_tokenizer eval_on_start skip_memory_metrics do_eval lora_target_linear "
+        "target_linear",
     ),
-    (("auto",), "dtype device_map bf16 fp16 flash_attn"),
+    (("auto", True), "bf16"),
+    (("auto",), "dtype device_map fp16 flash_attn"),
     (("CAUSAL_LM", "TaskType.CAUSAL_LM"), "task_type"),
     (("LORA", "PeftType.LORA"), "peft_type"),
-    (("lora",), "finetuning_type"),
-    (("dpo",), "trainer trainer_type training_type training_method stage task rl"),
+    (("lora",), "finetuning_type tuner_type train_type"),
+    (("dpo",), "trainer trainer_type training_type training_method stage task rl rlhf_type"),
     (("main",), "revision model_revision"),
     (("keep_start",), "truncation_mode"),
-    ((0,), "val_size val_set_size label_smoothing_factor rpo_alpha loraplus_lr_ratio"),
+    ((0,), "val_size val_set_size split_dataset_ratio label_smoothing_factor rpo_alpha loraplus_lr_ratio"),
     ((-1,), "local_rank"),
     ((-100,), "label_pad_token_id"),
     (
         ("", (), {}),
         "loftq_config image_columns images fsdp fsdp_config "
-        "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity run_name hub_model_id debug",
+        "deepspeed model_init_kwargs include_for_metrics label_names wandb_project wandb_entity wandb_name wandb_watch "
+        "wandb_log_model run_name hub_model_id debug",
     ),
     ((None,), "padding_value dataset_kwargs token"),
     (
         (ANY,),
-        "dataset_text_field overwrite_output_dir overwrite_cache plot_loss preprocessing_num_workers num_proc max_lora_rank",
+        "dataset_text_field overwrite_output_dir overwrite_cache plot_loss preprocessing_num_workers num_proc max_lora_rank "
+        "dataset_prepared_path tokenized_path load_from_cache_file strict",
     ),
 )
 _VALUES: Final = {name: values for values, names in _NEUTRAL for name in names.split()}

@@ -19,9 +19,9 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "datasets_path": "dataset datasets data data_path data_dir dataset_path dataset_dir dataset_name train_data path",
         "train_filename": "train_file train_files training_file train_path train_dataset train_csv",
         "validation_filename": "validation_file val_file eval_file test_file eval_path eval_dataset test_datasets valid_file "
-        "validation_dataset val_filename",
+        "validation_dataset val_filename val_dataset",
         "validation_split": "val_size val_set_size validation_size valid_size test_size val_split eval_split validation_fraction "
-        "validation_ratio eval_split_ratio val_ratio eval_size test_split_ratio",
+        "validation_ratio eval_split_ratio val_ratio eval_size test_split_ratio split_dataset_ratio",
         "prompt_filename": "prompt_file prompts_file prompt_template_file system_prompt prompt_template",
         "spreadsheet_id": "sheet_id google_sheet google_sheet_id google_sheets spreadsheet spreadsheet_url sheet_url sheets_id",
         "train_sheet": "worksheet worksheet_name sheet sheet_name dpo_worksheet dpo_sheet training_sheet training_worksheet tab",
@@ -51,7 +51,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "lora_alpha": "alpha scaling lora_scale lora_scaling",
         "lora_dropout": "dropout lora_dropout_p lora_dropout_rate dropout_p",
         "bias": "lora_bias",
-        "target_modules": "lora_target lora_target_modules lora_modules lora_target_linear target_linear lora_layers",
+        "target_modules": "lora_target lora_target_modules lora_modules lora_layers",
         "exclude_modules": "lora_exclude_modules exclude_target_modules",
         "layers_to_transform": "peft_layers_to_transform lora_layers_to_transform freeze_trainable_layers num_lora_layers",
         "rank_pattern": "lora_rank_pattern peft_rank_pattern",
@@ -64,7 +64,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "random_state": "lora_seed",
         "use_gradient_checkpointing": "gradient_checkpoint grad_checkpointing activation_checkpoint checkpoint_activations "
         "enable_activation_checkpointing",
-        "full_finetuning": "full_finetune full_fine_tuning finetuning_type full_tuning finetune_type train_all_weights",
+        "full_finetuning": "full_finetune full_fine_tuning finetuning_type full_tuning finetune_type train_all_weights "
+        "tuner_type train_type",
         "beta": "dpo_beta pref_beta kl_beta rl_beta kl_coef",
         "loss_type": "loss dpo_loss pref_loss loss_function loss_fn preference_loss rl",
         "label_smoothing": "dpo_label_smoothing cdpo_label_smoothing",
@@ -89,10 +90,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "seed": "random_seed train_seed",
         "report_to": "logger loggers log_with tracker tracking",
         "logging_steps": "log_steps log_every log_interval log_every_n_steps logging_interval",
-        "save_steps": "save_every save_interval checkpoint_every checkpoint_steps checkpointing_steps saves_per_epoch",
+        "save_steps": "save_every save_interval checkpoint_every checkpoint_steps checkpointing_steps",
         "save_total_limit": "keep_checkpoints max_checkpoints checkpoints_total_limit save_limit",
         "eval_strategy": "evaluation_strategy do_evaluation val_strategy",
-        "eval_steps": "eval_every eval_interval evals_per_epoch val_check_interval evaluation_steps validation_steps",
+        "eval_steps": "eval_every eval_interval val_check_interval evaluation_steps validation_steps",
         "load_best_model_at_end": "load_best_model save_best best_model",
         "metric_for_best_model": "best_metric early_stopping_metric monitor metric",
         "early_stopping_patience": "patience early_stopping early_stop",
@@ -176,7 +177,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "images are not supported: this tool trains on text": "image_columns image_column images image vision vision_tower "
     "image_processor processor pixel_values image_folder image_dir freeze_vision_tower finetune_vision_layers",
     "set hyperparameters.report_to: [tensorboard, wandb], and WANDB_PROJECT, WANDB_ENTITY, WANDB_MODE in launch.env": "wandb "
-    "wandb_project wandb_entity wandb_run_name wandb_mode use_wandb",
+    "wandb_project wandb_entity wandb_name wandb_run_name wandb_run_id wandb_mode wandb_watch wandb_log_model use_wandb",
     "set hyperparameters.report_to: [tensorboard, mlflow], and MLFLOW_TRACKING_URI in launch.env": "mlflow mlflow_tracking_uri",
     "set hyperparameters.report_to: [tensorboard, trackio]": "trackio",
     "not supported; use hyperparameters.report_to: tensorboard": "comet neptune swanlab clearml aim",
@@ -193,6 +194,17 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "FSDP is not supported; use launch.parallelism: zero3": "fsdp fsdp_config fsdp_version",
     "LoRA is the default; to train all weights use hyperparameters.full_finetuning: true": "peft use_peft use_lora",
     "the fast path packs sequences itself; remove the key": "sample_packing packing neat_packing eval_packing",
+    "all linear layers are the default; remove the key, or name some in hyperparameters.target_modules": "lora_target_linear "
+    "target_linear",
+    "use hyperparameters.save_steps: the steps between two checkpoints, not their number per epoch": "saves_per_epoch",
+    "use hyperparameters.eval_steps: the steps between two evaluations, not their number per epoch": "evals_per_epoch",
+    "use hyperparameters.max_steps to train on fewer pairs": "max_samples max_train_samples num_samples train_samples",
+    "an experiment has one dataset: join several into one file, and name it in train_filename": "dataset_mixer "
+    "dataset_mixture dataset_splits dataset_config interleave_probs mix_strategy",
+    "the model's own configuration and tokenizer are used; remove the key": "model_type model_class tokenizer_type "
+    "tokenizer_name tokenizer tokenizer_config type_of_model",
+    "the tokenizer's own tokens are used: save other ones with model and tokenizer in a folder, and name it in model_name": ""
+    "special_tokens added_tokens new_special_tokens add_tokens",
     "name splits in train_filename and validation_filename, or a share of the training pairs in validation_split": "split "
     "train_split test_split",
     "the reference is the model that training starts from: model_name, with adapter on it": "ref_model reference_model "
@@ -211,11 +223,12 @@ EXPLAINED: Final[Mapping[str, str]] = {
     "not supported: the newest revision is used; for another one name a local folder in model_name": "revision model_revision",
     "set automatically; remove the key": "label_pad_token_id inference_mode use_fast_tokenizer overwrite_output_dir "
     "overwrite_cache plot_loss preprocessing_num_workers num_proc save_safetensors fix_tokenizer use_exact_model_name "
-    "padding_value dataset_kwargs",
+    "padding_value dataset_kwargs dataset_prepared_path tokenized_path load_from_cache_file strict",
     "no credentials in this file: put HF_TOKEN into .env": "token use_auth_token hf_token auth_token",
     "a column is named in dpo_column_mapping_config": "dataset_text_field",
     "use hyperparameters.loss_type: [sigmoid, sft] with loss_weights": "rpo_alpha dpo_ftx pref_ftx sft_weight",
-    "use method: dpo or sft, at the top level of the experiment": "stage trainer trainer_type training_type training_method task",
+    "use method: dpo or sft, at the top level of the experiment": "stage trainer trainer_type training_type training_method task "
+    "rlhf_type",
 }
 
 
@@ -236,6 +249,11 @@ def meaning(section: str, name: str) -> str | None:
     if wanted in _LOCAL:
         return None
     return next((f"use {_path(other, keys[wanted])}" for other, keys in _KEYS.items() if wanted in keys), None)
+
+
+def is_renamed(name: str) -> bool:
+    """Whether ``name`` is what other tools call one of our keys."""
+    return any(spelt(name) in keys for keys in _KEYS.values())
 
 
 def inverted(names: Mapping[str, str]) -> dict[str, str]:

@@ -92,10 +92,7 @@ def test_a_key_of_another_tool_is_accepted_where_its_value_changes_nothing(key: 
     ("section", "key", "value", "told"),
     [
         ("hyperparameters", "packing", True, ("must be false", "true", "the fast path packs sequences itself; remove the key")),
-        ("hyperparameters", "rslora", True, ("must be false", "true", "use use_rslora")),
-        ("hyperparameters", "rslora", 0, ("must be false", "0", "use use_rslora")),
         ("hyperparameters", "loftq_config", {"bits": 4}, ("must be empty", "a mapping", "not supported: this tool trains LoRA")),
-        ("hyperparameters", "flash_attn", "fa2", ("must be auto", '"fa2"', "use attn_implementation")),
         ("hyperparameters", "task_type", "SEQ_CLS",
          ("must be CAUSAL_LM", '"SEQ_CLS"', "not supported: this tool trains causal language models")),
         ("hyperparameters", "fast_inference", True,
@@ -107,6 +104,36 @@ def test_a_key_of_another_tool_is_accepted_where_its_value_changes_nothing(key: 
 def test_any_other_value_of_such_a_key_is_explained(section: str, key: str, value: object, told: tuple[str, str, str]) -> None:
     what, found, hint = told
     assert problem_of(section, **{key: value}) == (f"{section}.{key} {what}", found, hint)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "ours"),
+    [
+        ("", "val_set_size", 0.05, "validation_split"),
+        ("", "finetuning_type", "full", "hyperparameters.full_finetuning"),
+        ("hyperparameters", "rslora", True, "use_rslora"),
+        ("hyperparameters", "rslora", 0, "use_rslora"),
+        ("hyperparameters", "flash_attn", "fa2", "attn_implementation"),
+    ],
+)
+def test_a_key_with_another_name_here_is_not_told_to_keep_its_neutral_value(
+    section: str, key: str, value: object, ours: str
+) -> None:
+    path = f"{section}.{key}".removeprefix(".")
+    data = {**LEAST, **({section: {key: value}} if section else {key: value})}
+    with pytest.raises(ValidationError) as caught:
+        Experiment.parse(data)
+    (problem,) = every_problem(data, caught.value)
+    assert (".".join(map(str, problem.loc)), problem.what, problem.hint) == (path, f"unknown key '{key}'", f"use {ours}")
+
+
+def test_lines_that_most_configs_of_other_tools_have_change_nothing() -> None:
+    usual = {"dataset_prepared_path": None, "wandb_name": "", "lora_target_linear": True, "rlhf_type": "dpo", "do_eval": True}
+    data = {**LEAST, **usual, "hyperparameters": {"bf16": True}}
+    assert Experiment.parse(data) == Experiment.parse(LEAST)
+    assert without_effect(data) == (
+        "no effect here: dataset_prepared_path, wandb_name, lora_target_linear, rlhf_type, do_eval, bf16",
+    )
 
 
 def test_a_word_that_only_looks_like_one_of_another_tool_stays_a_mistake() -> None:
