@@ -43,11 +43,11 @@ def weights(trainer: Any) -> dict[str, Any]:
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def with_margins(model: Any) -> None:
+def with_margins(model: Any, std: float = 0.3) -> None:
     """A fresh adapter has margin zero, where the loss knows nothing of the data: gives it one."""
     import torch
 
     torch.manual_seed(5)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.normal_(std=0.3)
+            parameter.data.normal_(std=std)

@@ -38,7 +38,7 @@ def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
     from ..evaluation.ending import learned, rewarded
     from ..inputs.tokens.clock import FIELD
     from ..inputs.tokens.tokens import tokenize
-    from ..step.rows import rounded
+    from ..step.loss.figures import rounded
     from .loaded import find
     from .scoring import Scorer
 

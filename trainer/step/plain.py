@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..checkpoints.checkpointed import CheckpointedTrainer
 from ..output import EVERY, FIRST, Stage, stage
-from .loss.figures import Averages
+from .loss.figures import Averages, rounded
 
 OWN: Final = "own_pairs"  # of a micro-batch; without it, all of its pairs count
+_MARGINS: Final = -3  # of what TRL gathers of each pair: margins, then both log-probabilities
 
 
 class Interrupted(Exception):
@@ -40,6 +41,11 @@ class PlainTrainer(CheckpointedTrainer):
         self._seen, self._to_see = 0, 0  # pairs of that evaluation
         super().__init__(*args, **kwargs)
         self._averages = {mode: Averages(self.accelerator.device) for mode in ("train", "eval")}
+
+    @property
+    def noise(self) -> float:
+        """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
+        return rounded(self.beta, half=self.args.bf16 or self.args.fp16)
 
     # --- Training
 
@@ -74,12 +80,14 @@ class PlainTrainer(CheckpointedTrainer):
         mode = "train" if self.model.training else "eval"
         own = inputs.pop(OWN, _pairs(inputs, self.sequences))
         seen = self._total_train_tokens
-        with _alone(self.accelerator):
+        with _alone(self.accelerator) as gathered:
             computed = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._total_train_tokens = seen  # TRL counts this rank's alone
         loss = computed[0] if return_outputs else computed
         found = {name: values[-1] for name, values in self._metrics[mode].items() if name != "num_tokens"}
         self._metrics[mode].clear()
+        margins = gathered[_MARGINS]
+        found["rewards/accuracies"] = (margins > self.noise).double().mean()
         answers = inputs["completion_mask"][:, 1:]
         self._averages[mode].add({"loss": loss.detach(), **found}, own, answers if own else 0 * answers)
         if mode == "train" and self.is_in_train:
@@ -155,10 +163,19 @@ def _own_part(batch: Mapping[str, Any], own: int, sequences: int) -> dict[str, A
 
 
 @contextmanager
-def _alone(accelerator: Any) -> Iterator[None]:
-    """TRL's figures stay with this rank: gathered batch by batch, they would hold pairs twice, or tensors of unequal length."""
-    accelerator.gather = accelerator.gather_for_metrics = lambda value, *args, **kwargs: value
+def _alone(accelerator: Any) -> Iterator[list[Tensor]]:
+    """TRL's figures stay with this rank: gathered batch by batch, they would hold pairs twice, or tensors of unequal length.
+
+    Yields what TRL gathers of the batch's pairs, in its order.
+    """
+    gathered: list[Tensor] = []
+
+    def gather(value: Tensor) -> Tensor:
+        gathered.append(value)
+        return value
+
+    accelerator.gather, accelerator.gather_for_metrics = gather, lambda value, *args, **kwargs: value
     try:
-        yield
+        yield gathered
     finally:
         del accelerator.gather, accelerator.gather_for_metrics

@@ -24,11 +24,6 @@ from .packed import Fast, Scored
 from .plain import PlainTrainer
 
 
-def rounded(beta: float, *, half: bool) -> float:
-    """A margin up to this, in rewards, is rounding and no preference; ``half``: the step is in 16 bits."""
-    return beta * (5e-2 if half else 1e-3)
-
-
 class RowTrainer(PlainTrainer):
     """A trainer that can compute packed rows, as soon as it has what they need (``_fast``)."""
 
@@ -58,11 +53,6 @@ class RowTrainer(PlainTrainer):
         tokens = torch.tensor(pairs.lengths[:, 1:], device=logps.device)
         ratios = logps - reference
         return pair_losses(self.args, Ratios(ratios[:, 0], ratios[:, 1], tokens[:, 0], tokens[:, 1])).mean()
-
-    @property
-    def noise(self) -> float:
-        """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
-        return rounded(self.beta, half=self.args.bf16 or self.args.fp16)
 
     @contextmanager
     def trying(self, fast: Fast) -> Iterator[None]:

@@ -106,6 +106,11 @@ def test_figures_of_an_evaluation_do_not_depend_on_its_batches_nor_on_the_path(
         trainer, tokens, precision = make_trainer(tmp_path / f"{path}-{batch}", make_experiment(**settings), pairs=10)
         data = [("train.csv", tokens), ("held out", tokens)]
         take_path(trainer, choose_path(trainer, path, tokens, None), precision, "w", data, tmp_path / "cache")
+        if batch == 3:
+            with_margins(trainer.model, std=1e-6)
+            almost = trainer.evaluate()
+            assert 0 < abs(almost["eval_rewards/margins"]) < 1e-4
+            assert almost["eval_rewards/accuracies"] == 0, "a margin that is rounding is no preference"
         with_margins(trainer.model)
         metrics = trainer.evaluate()
         apart = ("runtime", "per_second", "preparation_time", "num_tokens")

@@ -30,6 +30,11 @@ _GAIN: Final = 0.3  # of a step towards the median that a line shows: the share 
 _PER: Final = {"entropy": "both", "logits/chosen": "chosen", "logits/rejected": "rejected", "mean_token_accuracy": "chosen"}
 
 
+def rounded(beta: float, *, half: bool) -> float:
+    """A margin up to this, in rewards, is rounding and no preference; ``half``: the step is in 16 bits."""
+    return beta * (5e-2 if half else 1e-3)
+
+
 class Averages:
     """Means over pairs, or over their answers' tokens, of the figures that TRL computes for each micro-batch."""
 
