@@ -82,20 +82,23 @@ def test_a_packed_run_that_goes_on_from_a_checkpoint_ends_in_the_same_bits(
     tmp_path: Path, make_experiment: Make, new_run: NewRun
 ) -> None:
     settings: dict[str, Any] = {
-        "max_steps": 4,
+        "max_steps": 6,
+        "logging_steps": 3,
         "save_strategy": "steps",
         "save_steps": 2,
         "eval_strategy": "steps",
-        "eval_steps": 4,
+        "eval_steps": 6,
     }
     experiment = make_experiment(**settings)
     whole = new_run(tmp_path, experiment, "whole")
     train_in(tmp_path, whole, experiment)
-    experiment = make_experiment(**settings, resume_from_checkpoint=str(whole.path / "checkpoint-2"))
+    experiment = make_experiment(**settings, resume_from_checkpoint=str(whole.path / "checkpoint-4"))
     rest = new_run(tmp_path, experiment, "rest")
     train_in(tmp_path, rest, experiment)
     assert [run.read_record()["dpo_path"]["path"] for run in (whole, rest)] == ["fast", "fast"]
-    assert [event["step"] for event in events(rest, "train")] == [3, 4]
+    lines = [[{**event, "seconds": 0} for event in events(run, "train")] for run in (whole, rest)]
+    assert [line["step"] for line in lines[1]] == [6]
+    assert lines[0][-1:] == lines[1], "the line averages steps 4 to 6, of which the resumed run has trained two"
     assert same_bits(whole.adapter, rest.adapter)
     before = whole.read_record()["result"]["before"]
     assert before["eval_rewards/accuracies"] == 0, "a margin that is rounding is no preference"

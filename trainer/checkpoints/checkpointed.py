@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from ..processes.ranks.sharding import all_finite, stage
 from . import origin
 from .copies import Copies
 from .kept_reference import keep_logps
+from .log_line import keep_line, take_line
 from .moved_reference import keep_reference, take_reference
 from .remembered import LOSSES, TOKENS
 from .reshard import carry_over, is_native, parameter_names
@@ -58,6 +60,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
         self.train_loss: float | None = None  # mean over all steps of the run, those before a resume included
         self._losses_before: float | None = 0.0  # sum over the steps before a resume; None: an old checkpoint
         self._saving = False
+        self._resumes: Path | None = None  # from this checkpoint, until the first epoch begins
         super().__init__(*args, **kwargs)
 
     def _send_telemetry(self) -> None:
@@ -69,12 +72,21 @@ class CheckpointedTrainer(trl.DPOTrainer):
         """The run's automatic choices, by the names of ``remembered``: a resume takes them again. All ranks ask together."""
         raise NotImplementedError
 
+    def line_sums(self) -> dict[str, Tensor]:
+        """What this rank has summed for the next line of the log, by names."""
+        raise NotImplementedError
+
+    def take_line_sums(self, every: Sequence[Mapping[str, Tensor]]) -> None:
+        """Goes on with the ``line_sums`` of some ranks: of this one, or of all of another number."""
+        raise NotImplementedError
+
     def _init_training_state(self, max_steps: Any, steps: Any, epochs: Any, resume_from_checkpoint: Any, trial: Any) -> Any:
         """Resume state besides transformers' own: tokens seen, and the best checkpoint if the run was moved."""
         begin = super()._init_training_state(max_steps, steps, epochs, resume_from_checkpoint, trial)
         if resume_from_checkpoint is None:
             return begin
         state, here = self.state, Path(resume_from_checkpoint)
+        self._resumes = here
         self._total_train_tokens = int(state.stateful_callbacks.get(TOKENS, 0))
         self._losses_before = state.stateful_callbacks.get(LOSSES)
         if state.best_global_step and state.best_model_checkpoint is None:
@@ -99,6 +111,18 @@ class CheckpointedTrainer(trl.DPOTrainer):
             said = take_reference(self, Path(resume_from_checkpoint))
             notices(said if self.is_world_process_zero() else [])
         return prepared
+
+    def _run_epoch(self, **kwargs: Any) -> None:
+        """First what the next line averages: transformers has just set its own sums to zero."""
+        self.resume_line()
+        super()._run_epoch(**kwargs)
+
+    def resume_line(self) -> None:
+        """Takes the sums of the checkpoint once; nothing to do in a run from the first step."""
+        checkpoint, self._resumes = self._resumes, None
+        if checkpoint is not None:
+            said = take_line(self, checkpoint)
+            notices(said if self.is_world_process_zero() else [])
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Makes files of equal models equal: PEFT writes sets in hash order, which differs between processes."""
@@ -147,6 +171,7 @@ class CheckpointedTrainer(trl.DPOTrainer):
                 super()._save_checkpoint(model, trial)
                 keep_reference(self, staging)
                 keep_logps(self, staging)
+                keep_line(self, staging)
         except BaseException:
             shutil.rmtree(folder / STAGING, ignore_errors=True)  # a full disk has no room to report that it is full
             raise

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -114,6 +115,16 @@ class DPOTrainer(FastTrainer):
     def figures_so_far(self) -> dict[str, float]:
         return super().figures_so_far() if self._fast is None else self._figures.peek(self.accelerator)
 
+    def line_sums(self) -> dict[str, Tensor]:
+        return super().line_sums() if self._fast is None else self._figures.state()
+
+    def take_line_sums(self, every: Sequence[Mapping[str, Tensor]]) -> None:
+        if self._fast is None:
+            super().take_line_sums(every)
+        else:
+            for state in every:
+                self._figures.take(state)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Figures of the steps since the last line, over the pairs of all ranks."""
         if self._fast is not None and "loss" in logs:
@@ -142,6 +153,7 @@ class DPOTrainer(FastTrainer):
         """First the evaluation that a stop cut short; nothing where a resumed run had reached its end: transformers would train
         one step more.
         """
+        self.resume_line()
         if self.state.stateful_callbacks.pop(PENDING, None):
             self.control.should_evaluate = True
             saves = (kwargs[name] for name in ("model", "trial", "epoch", "ignore_keys_for_eval", "start_time"))

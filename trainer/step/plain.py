@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -98,6 +98,13 @@ class PlainTrainer(CheckpointedTrainer):
         """Means over the pairs since the last line; all ranks must come here. Without what balances a router's experts."""
         found = self._averages["train"].peek(self.accelerator)
         return found | {"loss": found["loss"] - self.router_aux_loss_coef * found.get("aux_loss", 0.0)}
+
+    def line_sums(self) -> dict[str, Tensor]:
+        return self._averages["train"].state()
+
+    def take_line_sums(self, every: Sequence[Mapping[str, Tensor]]) -> None:
+        for state in every:
+            self._averages["train"].take(state)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:

@@ -75,6 +75,15 @@ class Averages:
     def forget(self) -> None:
         self._sums = {}
 
+    def state(self) -> dict[str, Tensor]:
+        """What was added since the last line, for ``take``."""
+        return dict(self._sums)
+
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Adds what another one had in its ``state``."""
+        for name, sums in state.items():
+            self._sums[name] = self._sums.get(name, 0) + sums.to(self._device)
+
 
 class Figures:
     """Sums over pairs and over tokens; the names and their meanings are TRL's."""
@@ -135,6 +144,28 @@ class Figures:
         self._median, self._variance, margins, longer = mark[3:]
         self._margins, self._longer = list(margins), list(longer)
 
+    def state(self) -> dict[str, Tensor]:
+        """What was added since the last line and what it compares with, for ``take``."""
+        followed = [] if self._median is None else [self._median, self._variance]
+        return {
+            "pairs": self._pairs,
+            "tokens": self._tokens,
+            "counts": torch.tensor(self._counts),
+            "margins": torch.cat([self._pairs[:0], *_of_pairs(self._margins, self._longer)]),
+            "longer": torch.tensor(list(chain(*self._longer)), dtype=torch.int64),
+            "followed": torch.tensor(followed, dtype=torch.float64),
+        }
+
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Adds what another one had in its ``state``."""
+        self._pairs += state["pairs"].to(self._pairs.device)
+        self._tokens += state["tokens"].to(self._tokens.device)
+        self._counts = tuple(map(sum, zip(self._counts, state["counts"].tolist(), strict=True)))
+        self._margins.append(state["margins"].to(self._pairs.device))
+        self._longer.append(state["longer"].tolist())
+        if len(state["followed"]):
+            self._median, self._variance = state["followed"].tolist()
+
     def means(self, accelerator: Any) -> dict[str, float]:
         """Means over all that was added on any rank since the last call; rewards are in nats times beta, logps in nats.
 
@@ -162,7 +193,7 @@ class Figures:
         """[9] float64: sums over the pairs of ``_SPREAD``, once a line and not once a row."""
         if not self._margins:
             return self._pairs.new_zeros(len(_SPREAD))
-        margins = torch.cat([some[: len(known)] for some, known in zip(self._margins, self._longer, strict=True)])
+        margins = torch.cat(_of_pairs(self._margins, self._longer))
         longer = torch.tensor(list(chain(*self._longer)), dtype=torch.float64).to(margins.device)
         median, std = self._median or 0.0, sqrt(self._variance) or 1.0
         t = ((margins - median) / std).clamp(-3, 3)
@@ -194,6 +225,11 @@ class Figures:
         self._variance += (_GAIN if self._variance else 1.0) * (around - self._variance)
 
 
+def _of_pairs(margins: Sequence[Tensor], longer: Sequence[Sequence[int]]) -> list[Tensor]:
+    """``margins`` of rows without those of missing pairs."""
+    return [some[: len(known)] for some, known in zip(margins, longer, strict=True)]
+
+
 class AnswerFigures:
     """Means over the tokens of chosen answers, by the names of TRL's SFTTrainer."""
 
@@ -223,6 +259,15 @@ class AnswerFigures:
     def back_to(self, mark: tuple[Any, ...]) -> None:
         """Forgets what was added since."""
         self._sums, self._count = mark[0].clone(), mark[1]
+
+    def state(self) -> dict[str, Tensor]:
+        """What was added since the last line, for ``take``."""
+        return {"sums": self._sums, "count": torch.tensor(self._count)}
+
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Adds what another one had in its ``state``."""
+        self._sums += state["sums"].to(self._sums.device)
+        self._count += int(state["count"])
 
     def peek(self, accelerator: Any) -> dict[str, float]:
         """``means``, and nothing is forgotten."""

@@ -15,6 +15,11 @@ ALONE: Any = SimpleNamespace(reduce=lambda value, reduction: value)
 
 def line(figures: Figures, margins: list[float], longer: list[int]) -> dict[str, float]:
     """The figures of a line with these margins and differences of length."""
+    add(figures, margins, longer)
+    return figures.means(ALONE)
+
+
+def add(figures: Figures, margins: list[float], longer: list[int]) -> None:
     count = len(margins)
     none = torch.zeros(1)
     row: Any = SimpleNamespace(
@@ -24,7 +29,6 @@ def line(figures: Figures, margins: list[float], longer: list[int]) -> dict[str,
     rewards = torch.tensor([[margin, 0.0] for margin in margins], dtype=torch.float64)
     zeros = torch.zeros(count, dtype=torch.float64)
     figures.add(row, output, torch.zeros(count, 2, dtype=torch.float64), rewards, zeros)
-    return figures.means(ALONE)
 
 
 def test_a_line_has_the_spread_of_its_margins_and_how_they_go_with_the_lengths() -> None:
@@ -63,3 +67,15 @@ def test_one_strange_pair_does_not_decide() -> None:
     found = line(figures, [*(2 + 0.5 * torch.randn(200)).tolist(), -500.0], [0] * 201)
     assert found["rewards/margins_std"] < 0.7
     assert found["rewards/margins_skew"] > -0.4
+
+
+def test_figures_that_take_the_state_of_others_go_on_as_those_would() -> None:
+    torch.manual_seed(0)
+    figures = Figures(torch.device("cpu"), 1e-3)
+    for _ in range(3):
+        line(figures, (2 + torch.randn(8)).tolist(), [3, 1] * 4)
+    resumed = Figures(torch.device("cpu"), 1e-3)
+    add(figures, [1.0, 2.5], [1, 4])
+    resumed.take({name: tensor.clone() for name, tensor in figures.state().items()})
+    assert line(figures, [0.5, -3.0], [0, 7]) == line(resumed, [0.5, -3.0], [0, 7])
+    assert line(figures, [0.5, 2.0], [2, 7]) == line(resumed, [0.5, 2.0], [2, 7]), "the median goes on"
