@@ -175,7 +175,8 @@ class Passes:
     def parts(self, row: int, recompute: bool) -> list[Part]:
         """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
         config, numbers, trains = self.config, numbers_of(self.h, self.machine), self._trains
-        kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute)
+        read = self._places(row) if self._attends.segments else None
+        kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute, read=read)
         if recompute and not trains.full:
             kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.forward.halves
         form = "packed" if self.packed else "padded"
@@ -192,6 +193,10 @@ class Passes:
             parts.append(Part("update", beyond, "temporary copies of the optimizer, beyond the activations (freed by then)"))
         return parts
 
+    def _places(self, row: int) -> int:
+        """Tokens of a pass of ``row`` tokens whose outputs are read."""
+        return row if not self.packed else -(-row * self.work.answers // max(1, self.work.packed))
+
     @cached_property
     def _trains(self) -> Trains:
         return trained(self.h, self.config)
@@ -202,8 +207,8 @@ class Passes:
 
     def _moments(self, row: int, recompute: bool, numbers: Numbers, trains: Trains) -> Iterator[Part]:
         """What comes to the kept activations, at each moment that may be the peak."""
-        config, work, cuda = self.config, self.work, self.machine.cuda
-        places = row if not self.packed else -(-row * work.answers // max(1, work.packed))
+        config, cuda = self.config, self.machine.cuda
+        places = self._places(row)
         trains_head = (
             trains.full or trains.head
         ) and row < self.share  # else its gradient is the pass's own, and nothing is added to it

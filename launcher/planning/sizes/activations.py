@@ -19,6 +19,7 @@ FROZEN_NUMBERS: Final = 1 << 22  # logits of a tile on a CPU where that is more:
 # Tensors of a tile in fp32 that live at once where no Triton kernel folds them: logits twice, log-probabilities, probabilities,
 # their gradient, the targets (a byte a number) and two terms of a sum.
 _FOLDED: Final = 7.25
+_QKV: Final = ("q_proj", "k_proj", "v_proj")
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ def kept_bytes(
     attends: Attends = Attends(),
     *,
     recompute: bool = False,
+    read: int | None = None,
 ) -> int:
     """Bytes that a forward pass of ``tokens`` keeps for the backward pass.
 
-    ``recompute``: gradient checkpointing, which keeps only the inputs of the layers.
+    ``recompute``: gradient checkpointing, which keeps only the inputs of the layers. ``read``: of the tokens, those whose outputs
+    the last layer computes (``trainer.step.forward.last``); None: all.
     """
     h = config.hidden
     # Outside of the layers: the last norm, positions and places in int64, sines and cosines, and the mask itself.
@@ -102,7 +105,8 @@ def kept_bytes(
     if config.sparse_layers:
         a_token += config.sparse_layers * _experts(config, numbers, trains)
     a_token += int(config.layers * _lengths(numbers, trains))
-    return outside + cast_bytes(config, numbers, trains) + tokens * a_token
+    spared = 0 if read is None else _spared(config, tokens, read, numbers, trains)
+    return outside + cast_bytes(config, numbers, trains) + tokens * a_token - spared
 
 
 def cast_bytes(config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
@@ -197,7 +201,7 @@ def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: A
     """Bytes a token of one layer's norms and attention."""
     h, q, k, compute = config.hidden, config.queries, config.keys, numbers.compute
     kept = config.norms * (4 * h + 4 + (_norm_product(config, numbers) * h if trains.full else 0))  # a norm computes in fp32
-    names = ("qkv_proj",) if config.fused else ("q_proj", "k_proj", "v_proj")
+    names = ("qkv_proj",) if config.fused else _QKV
     kept += _inputs(names, h, numbers, trains)
     if config.qk_norm != "none":
         product = 4 if config.wide_norms else compute
@@ -207,11 +211,40 @@ def _attention(config: ModelConfig, numbers: Numbers, trains: Trains, attends: A
     if attends.scores:  # the softmax in fp32, and what it is narrowed to
         kept += config.heads * attends.scores * (4 + (compute if compute != 4 else 0))
     if not trains.full:
-        # Without a copy for autocast it is the attention's own output; DoRA's copy is narrowed again.
-        is_copied = numbers.stream != compute or (compute == 2 and trains.lengths)
-        kept += _inputs(("o_proj",), q, numbers, trains) if is_copied else 0
+        kept += _input_of_output(config, numbers, trains)
         kept += int(compute * trains.width((*names, "o_proj")))
     return kept
+
+
+def _spared(config: ModelConfig, tokens: int, read: int, numbers: Numbers, trains: Trains) -> int:
+    """Bytes that the last layer does not keep where it computes the outputs of ``read`` tokens alone, but all keys and values.
+
+    Queries, the attention's output and the MLP then have inputs of their own, and their outputs are kept until they have been
+    put among zeros. An MLP of experts computes all tokens.
+    """
+    h, q, compute, unread = config.hidden, config.queries, numbers.compute, tokens - read
+    cut = ("o_proj",) if config.fused else ("q_proj", "o_proj")
+    outputs = h * (1 if config.sparse_layers else 2) + (0 if config.fused else q)
+    spared = -read * (8 + outputs * compute + _inputs(("o_proj",), q, numbers, trains))  # 8: the places themselves
+    if not config.fused:
+        spared += tokens * (_inputs(_QKV, h, numbers, trains) - _inputs(_QKV[1:], h, numbers, trains))
+        spared -= read * _inputs(_QKV[:1], h, numbers, trains)
+    if not trains.full:
+        spared += tokens * _input_of_output(config, numbers, trains)
+        spared += int(unread * compute * trains.width(cut))
+        keys = config.keys * trains.count(_QKV[1:])
+        stays = (q + 2 * config.keys) * trains.count(("qkv_proj",)) if config.fused else keys
+        spared += int(unread * 2 * max(0.0, trains.lengths - stays) * compute) if trains.lengths else 0
+    return spared + (0 if config.sparse_layers else unread * _mlp(config.inner, config, numbers, trains))
+
+
+def _input_of_output(config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
+    """Bytes a token of the input of an adapter on the attention's output projection.
+
+    Without a copy for autocast it is the attention's own output; DoRA's copy is narrowed again.
+    """
+    is_copied = numbers.stream != numbers.compute or (numbers.compute == 2 and trains.lengths)
+    return _inputs(("o_proj",), config.queries, numbers, trains) if is_copied else 0
 
 
 def _mlp(inner: int, config: ModelConfig, numbers: Numbers, trains: Trains) -> int:
