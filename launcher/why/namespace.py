@@ -114,12 +114,20 @@ def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Expla
     look = f"kubectl -n {where} describe pod {name}"
     if reason in WAITING:
         said = why.sentence if why is not None else f"its image cannot be pulled ({reason})"
-        return Finding(
-            what, "missing", f"{name}: {said}", f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
-        )
+        return Finding(what, "missing", f"{name}: {said}", _pulled(where, why))
     if why is not None:
         return Finding(what, "missing", f"{name}: {why.sentence}", why.suggestion or look)
     return Finding(what, "missing", f"{name} is not ready ({reason})", look)
+
+
+def _pulled(where: str, why: Explanation | None) -> str:
+    """The command by which the reader's image can be pulled."""
+    if why is not None and why.cause == "unauthorized":
+        if "pull secret" in why.sentence:
+            return why.suggestion
+        secrets = '{"spec":{"template":{"spec":{"imagePullSecrets":[{"name":"SECRET"}]}}}}'
+        return f"kubectl -n {where} patch deployment dpo-tensorboard -p '{secrets}'"
+    return f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
 
 
 def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready: bool) -> Finding:

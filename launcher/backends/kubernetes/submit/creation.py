@@ -29,8 +29,8 @@ _PLACES: Final = {
 
 
 _HELD: Final = (
-    "the cluster suspends a {kind} that is in no queue, as Kueue does where it manages all: the run waits until somebody "
-    "resumes it; submit it with --queue: kubectl -n {namespace} get localqueues"
+    "the cluster suspends a {kind} that is in no queue (Kueue's manageJobsWithoutQueueName): the run would wait for ever; submit "
+    "it with --queue, and list the queues with: kubectl -n {namespace} get localqueues"
 )
 
 

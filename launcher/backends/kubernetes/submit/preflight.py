@@ -95,7 +95,7 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
 def _version(facts: Facts) -> Iterator[Mistake]:
     minor = minor_of(facts.version.found or {})
     if 0 < minor < OLDEST:
-        what = f"1.{minor} ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends"
+        what = f"1.{minor} ignores podReplacementPolicy: a restarted pod would run beside the one that is still ending"
         yield Mistake("Kubernetes", what, f"1.{OLDEST} or newer (tested: 1.{TESTED[0]} to 1.{TESTED[1]})")
 
 
@@ -252,7 +252,7 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     if OLDEST <= (minor := minor_of(facts.version.found or {})) < TESTED[0]:
         yield Warned(f"Kubernetes 1.{minor} is older than the tested 1.{TESTED[0]} to 1.{TESTED[1]}")
     if facts.nodes.found is None and is_local(spec.image.reference):
-        brought = "it starts only if somebody loaded this image into the nodes (else submit with --registry)"
+        brought = "it starts only if the nodes already have this image (else submit with --registry)"
         yield Warned(f"image {spec.image.reference} is in no registry: {brought}")
     if facts.pod.unseen is not None and {"serviceAccountName", "runtimeClassName"} & spec.pod["spec"].keys():
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")

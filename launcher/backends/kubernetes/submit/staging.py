@@ -96,7 +96,7 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
 
 def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str, *, queue: str | None = None) -> dict[str, Any]:
     """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted; ``queue``: where it waits."""
-    labels = spec.owner["metadata"]["labels"]
+    labels = {**spec.owner["metadata"]["labels"], **spec.pod["metadata"]["labels"]}  # the experiment's patch may add some
     own = {name: value for name, value in labels.items() if not name.startswith(("dpo-launcher/", "kueue.x-k8s.io/"))}
     own["dpo-launcher/user"] = labels["dpo-launcher/user"]
     own["app.kubernetes.io/component"] = "staging"

@@ -462,7 +462,7 @@ def test_a_run_that_somebody_else_has_started_again_meanwhile_is_neither_removed
     kubernetes.resume(seen)
     new = played.run.uid
     for act in (lambda: kubernetes.remove(seen), lambda: start_again(kubernetes.cluster, seen, old)):
-        with pytest.raises(LauncherError, match="first was started again by somebody else just now") as raised:
+        with pytest.raises(LauncherError, match="first was restarted by someone else just now") as raised:
             act()
         assert "hint:     see who with: launcher status first" in str(raised.value)
         assert cluster_api.objects.get("jobs", "first")["metadata"]["uid"] == new

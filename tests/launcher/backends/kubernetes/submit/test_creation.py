@@ -99,8 +99,8 @@ def test_a_trial_creates_nothing(api: ClusterApi, cluster: Cluster) -> None:
 def test_a_trial_tells_that_the_cluster_suspends_what_is_in_no_queue(api: ClusterApi, cluster: Cluster) -> None:
     api.addons |= {"Kueue", "every Job"}
     assert [str(one) for one in try_all(cluster, spec_of(), "default")] == [
-        "the cluster suspends a Job that is in no queue, as Kueue does where it manages all: the run waits until somebody "
-        "resumes it; submit it with --queue: kubectl -n default get localqueues"
+        "the cluster suspends a Job that is in no queue (Kueue's manageJobsWithoutQueueName): the run would wait for ever; "
+        "submit it with --queue, and list the queues with: kubectl -n default get localqueues"
     ]
     assert try_all(cluster, spec_of(kubernetes={"queue": "research"}), "default") == []
 

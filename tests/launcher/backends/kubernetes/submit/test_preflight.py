@@ -48,7 +48,7 @@ def test_a_cluster_older_than_the_tested_ones_is_a_notice(api: ClusterApi) -> No
 def test_a_cluster_whose_jobs_lack_what_restarts_need_is_refused(api: ClusterApi) -> None:
     api.minor = "28"
     assert finding(api) == (
-        "Kubernetes: 1.28 ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends\n"
+        "Kubernetes: 1.28 ignores podReplacementPolicy: a restarted pod would run beside the one that is still ending\n"
         "    expected: 1.29 or newer (tested: 1.31 to 1.36)"
     )
 
@@ -448,8 +448,7 @@ def test_an_image_that_was_brought_by_hand_is_not_refused_where_nodes_may_not_be
     assert found.findings == ()
     assert found.notices == (
         "nodes not checked: permission denied",
-        f"image {LOCAL} is in no registry: it starts only if somebody loaded this image into the nodes "
-        "(else submit with --registry)",
+        f"image {LOCAL} is in no registry: it starts only if the nodes already have this image (else submit with --registry)",
     )
 
 
