@@ -385,7 +385,7 @@ def test_stop_suspends_the_job_and_resume_lets_it_go_on(cluster_api, kubernetes)
     played.end(143, "stopped on request, after a checkpoint", "stopped")
     cluster_api.objects.delete("pods", pod, grace=0)
     clear_active(cluster_api)
-    waiter.join(10)
+    waiter.join(120)
     assert not waiter.is_alive()
     assert kubernetes.status(run) == Status("stopped", 143, "stopped on request")
     kubernetes.resume(run)
@@ -513,9 +513,11 @@ def test_a_server_that_forgets_every_version_at_once_is_not_asked_without_a_paus
     played.start()
     cluster_api.fail(410, "watch=true", times=None, reason="Expired", message="too old resource version")
     with view.View(kubernetes.cluster, played.run, view.Outage(print)):
+        began = time.monotonic()
         cluster_api.requests.clear()
         time.sleep(1.5)
-        assert len(cluster_api.asked()) <= 8, "two lists and two watches a second"
+        asked = len(cluster_api.asked())
+        assert asked <= 4 * (time.monotonic() - began) + 4, "two lists and two watches a second"
 
 
 @pytest.fixture(autouse=True)
