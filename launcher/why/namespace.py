@@ -143,6 +143,12 @@ def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready
     )
 
 
+def strays(run: str, objects: Sequence[str], where: str) -> Finding:
+    """``objects`` of ``run``, which has no Job: kind and name of each."""
+    detail = f"{', '.join(objects)}: nothing owns them, because a submit was killed or the Job was deleted without them"
+    return Finding(f"left by {run}", "unknown", detail, f"launcher rm {run} -n {where}", is_needed=False)
+
+
 def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:
     if obj is None:
         detail = "not found: experiments with a token, S3 or Google Sheets need it"

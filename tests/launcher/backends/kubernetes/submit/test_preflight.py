@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from launcher.backends.kubernetes.api.cluster import ClusterError
+from launcher.backends.kubernetes.follow.state import STOPPED
 from launcher.backends.kubernetes.render.quantities import number, shown
 from launcher.backends.kubernetes.render.together import together
 from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
@@ -262,6 +263,27 @@ def test_a_quota_also_counts_what_the_controller_of_a_jobset_makes(kind: str, na
     controllers.quota(api, "team", hard, {} if kind == "job" else hard)
     found = [one.splitlines()[0] for one in findings(api, {"nodes": 2, "kubernetes": {"kind": kind}})]
     assert found == [f"quota team: {name}: 1 needed, 0 of 1 available" for name in names]
+
+
+def test_a_quota_of_jobs_is_made_room_in_by_runs_that_are_over(api: ClusterApi) -> None:
+    """Those that were stopped among them: their suspended Jobs have no end after which the cluster would remove them."""
+    controllers.quota(api, "team", {"count/jobs.batch": "3"}, {"count/jobs.batch": "3"})
+    room = "ask for more quota, or wait until other runs end; list them with: launcher ps --cluster"
+    assert finding(api) == f"quota team: count/jobs.batch: 1 needed, 0 of 3 available\n    hint:     {room}"
+    for day, name in enumerate(("old", "done", "alive"), 1):
+        job = rendered({"gpus": 0}, run=name).owner
+        api.objects.put({**job, "metadata": {**job["metadata"], "creationTimestamp": f"2026-11-0{day}T00:00:00Z"}})
+    api.objects.change("jobs", "old", lambda job: job["metadata"]["annotations"].update({STOPPED: "2026-11-01T01:00:00Z"}))
+    controllers.complete(api, "done")
+    controllers.make_pods(api, "alive")
+    also = "2 runs that are over still have their Jobs (also done): remove one, its folder stays, with: launcher rm old"
+    assert finding(api).endswith(f"    hint:     {also}")
+    assert len(api.asked("GET", "/jobs$")) > 1
+    controllers.quota(api, "team", {"requests.cpu": "0"})
+    api.requests.clear()
+    assert "request less" in finding(api)
+    listed = [one for one in api.asked("GET", "/jobs$") if "dpo-launcher/run=" not in one.query.get("labelSelector", "")]
+    assert listed == [], "a quota of other things needs no list of runs"
 
 
 def test_a_queue_that_does_not_cover_what_the_pods_request_is_a_warning(api: ClusterApi) -> None:
