@@ -26,6 +26,7 @@ from . import (
     files,
     health,
     images,
+    init,
     learned,
     merged,
     plan,
@@ -75,6 +76,7 @@ def launcher(debug: bool) -> None:
 
 for _room in (
     files,
+    init,
     explain,
     demo,
     data,

@@ -1,26 +1,21 @@
-"""The verbs that read and write experiment files: check, list, show, init."""
+"""The verbs that read experiment files: check, list, show."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import DataError, Warned, labelled
-from .terminal import completion
+from ..errors import DataError, labelled
 from .terminal.options import experiment_argument, file_option, json_option, set_option
 from .terminal.screen import columns, complain, counted, fail, say, table
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
-    from ..data.first_data import FirstData
-    from ..experiment.first_file import FirstFile
     from ..experiment.shown import Shown
-    from ..planning.recipes import Recipe
 
 
 @click.command("check", short_help="Find every mistake in experiment files and data.")
@@ -159,110 +154,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
-@click.command("init", short_help="Write a commented first experiment file.")
-@click.argument("file", metavar="[FILE]", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--recipe",
-    metavar="[NAME]",
-    is_flag=False,
-    flag_value="",
-    shell_complete=completion.recipes,
-    help="Write the recipe NAME for a model and a card; without NAME, or if several match, list them.",
-)
-@click.option(
-    "--data",
-    metavar="DATA",
-    type=click.Path(),
-    help="Read the columns of this file (CSV, JSON, Parquet, xlsx#Sheet) and name them.",
-)
-def init(file: Path | None, recipe: str | None, data: str | None) -> None:
-    """Write a commented first experiment file (default: configs/experiments.yml). Never overwrites a file.
-
-    Also writes .dpo-schema.json, which the first line names: YAML editors then check and complete the file, also offline.
-
-    --data names the columns of your data in it: prompt, better and worse answer under any usual names, a verdict or
-    ratings, system messages, conversations (default FILE: configs/<name of DATA>.yml).
-
-    A recipe is a short file for a model on a card, such as qwen3-0.6b-lora-8gb (default FILE: configs/<NAME>.yml).
-    """
-    from ..experiment.first_file import write_first
-
-    found_data = None
-    if data is not None:
-        from ..data.first_data import first_data
-
-        found_data = first_data(data)
-        file = file or Path("configs", f"{found_data.stem}.yml")
-    if recipe is None:
-        chosen, file = None, file or Path("configs/experiments.yml")
-    else:
-        from ..planning import recipes
-
-        found = recipes.recipes(recipes.matching(recipe))
-        if len(found) > 1:
-            _show_recipes(found)
-            return
-        chosen, file = found[0], file or Path("configs", f"{found[0].name}.yml")
-    settings = None if found_data is None else found_data.settings
-    first = write_first(file, recipe=None if chosen is None else chosen.file, data=settings)
-    option = "" if first.is_found else f" -f {shlex.quote(str(file))}"
-    if found_data is not None:
-        _show_read(first, found_data, option)
-        return
-    start = _AFTER_INIT if chosen is None or chosen.nodes == 1 else _AFTER_INIT.replace("launcher run {exp}      train", _SUBMIT)
-    say(start.format(file=file, exp=first.key + option))
-
-
-def _show_read(first: FirstFile, data: FirstData, option: str) -> None:
-    say(f"Wrote {first.file}.\n")
-    for sentence in data.said:
-        if isinstance(sentence, Warned):
-            complain(labelled(sentence))
-        else:
-            say(sentence)
-    say(_AFTER_DATA.format(exp=first.key + option))
-
-
-def _show_recipes(found: Sequence[Recipe]) -> None:
-    rows = [[one.name, one.experiment.model_name, one.method, one.devices, f"{one.gigabytes} GB", one.memory] for one in found]
-    table([["name", "model", "method", "GPUs", "card", "memory"], *rows], optional=("model", "method"))
-    say("\nWrite one with: launcher init --recipe NAME")
-
-
-@click.command("schema", short_help="Print the JSON schema of experiment files.")
-def schema() -> None:
-    """Print the JSON schema of experiment files, for editors: keys, types, defaults and a sentence for each.
-
-    `launcher init` writes it beside its file as .dpo-schema.json. For files that exist, and after an update:
-    launcher schema > configs/.dpo-schema.json, and as the first line of a file in configs:
-    # yaml-language-server: $schema=.dpo-schema.json
-    """
-    from ..experiment.explain.json_schema import json_schema
-
-    click.echo(_dumps(json_schema()))
-
-
-_SUBMIT: Final = "launcher submit {exp}   train on a cluster"
-_AFTER_DATA: Final = """
-Then:
-  launcher check {exp}   find every mistake
-  launcher data {exp}    show lengths, repeats and one pair
-  launcher run {exp}     train"""
-_AFTER_INIT: Final = """\
-Wrote {file}.
-
-Put your preferences into data/my_preferences as CSV files (UTF-8, with a header line):
-  training_data.csv     columns: prompt, chosen, rejected
-  validation_data.csv   the same columns
-  prompt_data.csv       optional; columns: name, system, user
-Or name the columns of data that you have: launcher init --data FILE
-
-Then:
-  launcher check {exp}    find every mistake
-  launcher show {exp}     show every value and its origin
-  launcher run {exp}      train"""
-
-
 def _show_table(rows: Sequence[Sequence[str]]) -> None:
     """Aligned columns, or where a terminal is too narrow a row after the other, each wrapped."""
     cells = [[_cell(cell) for cell in row] for row in rows]
@@ -282,4 +173,4 @@ def _dumps(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-VERBS = (check, list_experiments, show, init, schema)
+VERBS = (check, list_experiments, show)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,6 +15,8 @@ from ..redact import REDACTOR
 from .found import Contents, Found, Other, the_one
 from .loaded import Loaded, checked, readable
 from .other_tools.kinds import other_kind
+from .other_tools.other_names import meaning
+from .other_tools.tools import tool_of
 from .text.env_text import parse_env
 from .text.yaml_nodes import MappingNode, Node, Place, ScalarNode, Source, by_place, data
 from .text.yaml_text import compose
@@ -117,6 +120,11 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
         top, wrong = _read(path)
         if wrong:
             mistakes[path] = wrong
+        foreign = _foreign(path, top) if top is not None else None
+        if foreign is not None and file is None:
+            warnings.append(f"{foreign.where}: {foreign.what}; {foreign.hint}")
+        elif foreign is not None:
+            mistakes[path] = [*wrong, foreign]
         for key, entry in top.entries.items() if top is not None else ():
             node = entry.node
             if isinstance(node, MappingNode) and "experiment_id" in node.entries:
@@ -132,6 +140,25 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
             if meant is not None:
                 warnings.append(f"{entry.key.label}: {key} has {meant} but no experiment_id: it is not an experiment")
     return Contents(files, tuple(found), mistakes, blocks, tuple(warnings), tuple(others))
+
+
+def _foreign(path: Path, top: MappingNode) -> Mistake | None:
+    """A mistake at the model's key, where a file has settings in place of experiments, as configs of other tools have."""
+    nodes = [entry.node for entry in top.entries.values()]
+    if any(isinstance(node, MappingNode) and "experiment_id" in node.entries for node in nodes):
+        return None
+    key = next((key for key, entry in top.entries.items() if _names_model(key, entry.node)), None)
+    if key is None:
+        return None
+    tool = tool_of(top.entries)
+    what = "settings at the top level, without an experiment's name" + (f": a config of {tool.name}" if tool is not None else "")
+    hint = f"write an experiment from it: launcher init --from {shlex.quote(str(path))}"
+    return top.entries[key].key.mistake(what, "experiments by name, such as my_experiment: {experiment_id: 1, …}", hint=hint)
+
+
+def _names_model(key: str, node: Node) -> bool:
+    is_name = isinstance(node, ScalarNode) and isinstance(node.value, str)
+    return is_name and (key == "model_name" or meaning("", key) == "use model_name")
 
 
 def _other(found: Found) -> Other | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import ExperimentError, UsageError
 from .explain.json_schema import json_schema
 from .files import read_files
+from .moved import Moved
+from .schema import Experiment
 from .text.flow import flow
 from .text.yaml_nodes import Source, data
 from .text.yaml_text import compose
@@ -31,16 +35,20 @@ class FirstFile:
     is_found: bool
 
 
-def write_first(file: Path, root: Path = Path(), recipe: Path | None = None, data: Mapping[str, Any] | None = None) -> FirstFile:
-    """Writes a commented experiment file, or a copy of ``recipe``, with a key that no file of ``configs/`` has, and beside it the
-    JSON schema that its first line names for editors. ``data``: settings in place of those about data. Raises UsageError where
-    it cannot.
+def write_first(
+    file: Path,
+    root: Path = Path(),
+    recipe: Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    moved: Moved | None = None,
+) -> FirstFile:
+    """Writes a commented experiment file, a copy of ``recipe`` or the config that was ``moved``, with a key that no file of
+    ``configs/`` has, and beside it the JSON schema that its first line names for editors. ``data``: settings in place of those
+    about data. Raises UsageError where it cannot.
     """
     path = root / file
     key = _free_key(path.stem, root)
-    own, source = (_KEY, Path(__file__).with_name("init.yml")) if recipe is None else (recipe.stem, recipe)
-    text = source.read_text(encoding="utf-8")
-    text = text.replace(f"experiment_id: {own}", f"experiment_id: {_written(key)}").replace(own, key)
+    text = _first_text(key, recipe) if moved is None else _moved_text(key, moved)
     text = text if data is None else _with_data(text, data)
     above = next((parent for parent in path.parents if parent.exists()), root)
     if not above.is_dir():
@@ -52,11 +60,31 @@ def write_first(file: Path, root: Path = Path(), recipe: Path | None = None, dat
         path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
         again = "launcher init configs/mine.yml" + ("" if recipe is None else f" --recipe {recipe.stem}")
+        again += "" if moved is None else f" --from {shlex.quote(moved.source)}"
         again += "" if data is None else " --data FILE"
         raise UsageError(f"{file} already exists; name another file: {again}") from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
     return FirstFile(file, key, file.parent == Path("configs") and file.suffix in (".yml", ".yaml"))
+
+
+def _first_text(key: str, recipe: Path | None) -> str:
+    own, source = (_KEY, Path(__file__).with_name("init.yml")) if recipe is None else (recipe.stem, recipe)
+    text = source.read_text(encoding="utf-8")
+    return text.replace(f"experiment_id: {own}", f"experiment_id: {_written(key)}").replace(own, key)
+
+
+def _moved_text(key: str, moved: Moved) -> str:
+    """The settings that were moved, in the order of the reference, then as comments what was not."""
+    lines = [f"# From {moved.source}{moved.of_tool}. `launcher explain KEY` explains a key."]
+    lines += [f"{key}:", f"  experiment_id: {_written(key)}"]
+    order = list(Experiment.model_fields)
+    for name, value in sorted(moved.settings.items(), key=lambda item: order.index(item[0])):
+        lines += _written_settings({name: value}, dict.fromkeys(moved.defaults, f"{moved.tool}'s default"))
+    if moved.left_out:
+        lines += ["", "  # Not taken over:"]
+        lines += [line for written, why in moved.left_out for line in (f"  # {written}", f"  #     {why}")]
+    return "\n".join(lines) + "\n"
 
 
 def _with_data(text: str, settings: Mapping[str, Any]) -> str:
@@ -70,14 +98,17 @@ def _with_data(text: str, settings: Mapping[str, Any]) -> str:
         elif written:  # in the place of the first one
             kept += ["  # Data: the columns as `launcher init --data` found them.", *written]
             written = []
-    return "\n".join(kept) + "\n"
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)) + "\n"
 
 
-def _written_settings(settings: Mapping[str, Any]) -> Iterator[str]:
+def _written_settings(settings: Mapping[str, Any], said: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """``said``: key inside a section -> the comment behind it."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield f"  {key}:"
-            yield from (f"    {name}: {flow(inner)}" for name, inner in value.items())
+            for name, inner in value.items():
+                line = f"    {name}: {flow(inner)}"
+                yield f"{line:<37} # {said[name]}" if name in said else line
         else:
             yield f"  {key}: {flow(value)}"
 

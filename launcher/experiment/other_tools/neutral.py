@@ -106,6 +106,8 @@ def _is_neutral(section: str, key: str, value: Any, own: Collection[str]) -> boo
 def _is_one_of(value: Any, values: Iterable[Any]) -> bool:
     if isinstance(value, list):
         value = tuple(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     wanted = value.strip().lower() if isinstance(value, str) else value
     return any(
         one is ANY or (type(one) is type(value) and (one.lower() if isinstance(one, str) else one) == wanted) for one in values

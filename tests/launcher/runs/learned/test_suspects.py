@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from launcher.runs.learned.json_lines import written
-from launcher.runs.learned.suspects import Suspect, count, cut, parsed, ranked, scores
+from launcher.runs.learned.suspects import Suspect, count, cut, parsed, ranked, scores, written
 
 
 def margins(pairs: int, swapped: int, seed: int = 0) -> list[float]:
