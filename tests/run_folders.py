@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from launcher.experiment.schema import Experiment
+from launcher.runs.learned.json_lines import written
 from launcher.runs.learned.pair_rewards import PairReward
-from launcher.runs.learned.pair_rewards import written as pairs_written
 from launcher.runs.learned.samples import Sample
 from launcher.runs.learned.suspects import Suspect
 from launcher.runs.run_dir import RunDir
@@ -188,7 +188,7 @@ def evaluate(
     ]
     (run.evaluation / "samples.jsonl").write_text("".join(json.dumps(one.json()) + "\n" for one in answers))
     (run.evaluation / "suspects.jsonl").write_text("".join(json.dumps(one.json()) + "\n" for one in far))
-    (run.evaluation / "pairs.jsonl").write_text(pairs_written(pairs))
+    (run.evaluation / "pairs.jsonl").write_text(written(pairs))
     record = run.read_record()
     result = record.get("result") or {}
     if "learned" in result:

@@ -13,7 +13,8 @@ from ..errors import DataError, Mistake, UsageError
 from ..experiment.other_tools.method import SFT
 from ..planning.tokens.work import work_at_most
 from ..planning.weights import uses
-from ..runs.learned.pair_rewards import LENGTH, Group, PairReward, grouped, written
+from ..runs.learned.json_lines import written
+from ..runs.learned.pair_rewards import LENGTH, Group, PairReward, grouped
 from ..runs.whole import write_whole
 from .target import target
 from .tool import Tool, held, tell, tool

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..runs.evidence import gather
+from ..runs.evidence import gather, last_lines
 from ..runs.learned.summary import another_rate, may_be_uploaded, preferences
 from ..runs.run_dir import RunDir
 from ..why import Evidence
@@ -18,7 +18,6 @@ from .spec.environment import GRACE
 
 _TICK: Final = 0.1  # seconds between two looks at a log
 _LINES: Final = 30  # shown of a run that never had a rank
-_TAIL: Final = 1 << 16  # bytes at the end of the metrics that hold the last lines
 
 
 class InFolders(ABC):
@@ -54,11 +53,7 @@ class InFolders(ABC):
         return "\n".join(filter(None, (tail(log, _LINES) for log in (run.logs / "container.log", run.entry_log))))
 
     def tail(self, run: RunDir) -> list[str]:
-        if not run.steps.is_file():
-            return []
-        with run.steps.open("rb") as file:
-            file.seek(max(0, run.steps.stat().st_size - _TAIL))
-            return file.read().decode("utf-8", "replace").splitlines()
+        return last_lines(run.steps)
 
     def record(self, run: RunDir) -> dict[str, Any]:
         return run.read_record()

@@ -87,7 +87,7 @@ def _file(name: str, root: Path) -> str:
 
 
 def _unknown(table: Table, proposal: Proposal) -> Mistake:
-    hint = f"run launcher init without --data, and name the columns in the file: {proposal.text}"
+    hint = proposal.instead or f"run launcher init without --data, and name the columns in the file: {proposal.text}"
     return Mistake(table.name, f"cannot tell {proposal.missing}", found=f"columns {', '.join(table.columns)}", hint=hint)
 
 

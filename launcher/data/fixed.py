@@ -20,6 +20,7 @@ from ..experiment.sections.data_file import ARROW, JSON, WORKBOOK, file_of, spli
 from ..experiment.sections.data_rules import DATA_RULES
 from ..runs.run_dir import expanded
 from ..runs.whole import write_whole
+from .columns.inner import split
 from .columns.mapping import ANSWER, columns_from
 from .tables.csv_table import decoded, records_of
 from .tables.formats import json_records, read_table, text_of, worksheet
@@ -156,7 +157,8 @@ def _clean_json(experiment: Experiment, path: Path, data: bytes, changes: list[d
 def _mapped(experiment: Experiment, table: Table | None) -> set[str]:
     """The text columns that the experiment reads."""
     mapping = columns_from(experiment, table)
-    return {name for name in mapping.read(() if table is None else table.columns) if name != mapping.tools}
+    present = () if table is None else table.columns
+    return {split(name, present)[0] for name in mapping.read if name != mapping.tools}
 
 
 def _value(line: int, name: str, value: Any, checks: DataChecks, changes: list[dict[str, Any]]) -> Any:

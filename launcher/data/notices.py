@@ -50,7 +50,7 @@ def table_notices(
             continue
         yield from table.ignored
         yield from _left_out(table, mapping)
-        read = mapping.read(table.columns)
+        read = (*mapping.read, *(table.inner[name] for name in mapping.read if name in table.inner))
         verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, read))
         for column, cells in verdicts.items():
             yield Warned(

@@ -16,14 +16,16 @@ from ..runs.whole import write_whole
 from .checks.cells import check_rows
 from .checks.chats import chat_of, with_system
 from .checks.preferences import check_pairs
+from .columns.inner import with_inner
 from .columns.judged import judged
-from .columns.mapping import Columns, answer_of, columns_from, missing_columns, settings_mistakes
+from .columns.mapping import Columns, answer_of, columns_from, missing_columns, named_columns, settings_mistakes
 from .columns.verdicts import Verdict
 from .findings import Findings, Found
 from .held_out import chosen, held_out, others
 from .notices import chat_notices, table_notices
 from .prompt import Prompt, choose_prompt
 from .tables.formats import read_table
+from .tables.progress import Rows, nothing
 from .tables.reading import Reading
 from .tables.rows import read_readable
 from .tables.sheets.spreadsheet import Spreadsheet
@@ -98,7 +100,7 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     tables, mistakes = read_readable(experiment, reading)
     if tables is None:
         raise DataError(mistakes)
-    tables, unjudged = _judged(experiment, tables, reading)
+    tables, unjudged = _prepared(experiment, tables, reading)
     mapping = columns_from(experiment, tables.train)
     is_whole = not mistakes
     mistakes += unjudged
@@ -119,16 +121,22 @@ def read_pairs(experiment: Experiment, reading: Reading) -> Pairs:
     return _rendered(experiment, tables, mapping, prompt, findings, chats)
 
 
-def _judged(experiment: Experiment, tables: Tables, reading: Reading) -> tuple[Tables, list[Mistake]]:
-    """The tables with the better and the worse answer of each row, where the experiment compares answers; and the mistakes."""
-    verdict, mistakes = Verdict.of(experiment.columns), list[Mistake]()
-    if verdict is None:
-        return tables, mistakes
+def _prepared(experiment: Experiment, tables: Tables, reading: Reading) -> tuple[Tables, list[Mistake]]:
+    """The tables with the columns that the experiment makes of others, and the mistakes."""
+    mistakes = list[Mistake]()
     train, validation = (
-        None if table is None else judged(table, verdict, mistakes, reading.rows) for table in (tables.train, tables.validation)
+        None if table is None else prepared(table, experiment, mistakes, reading.rows)
+        for table in (tables.train, tables.validation)
     )
     assert train is not None
     return replace(tables, train=train, validation=validation), mistakes
+
+
+def prepared(table: Table, experiment: Experiment, mistakes: list[Mistake], tell: Rows = nothing) -> Table:
+    """``table`` with the inner values that the experiment names and, of compared answers, the better and the worse ones."""
+    table = with_inner(table, dict.fromkeys(column for _, column in named_columns(experiment)), mistakes, tell)
+    verdict = Verdict.of(experiment.columns)
+    return table if verdict is None else judged(table, verdict, mistakes, tell)
 
 
 def _rendered(
@@ -167,7 +175,7 @@ def _rendered(
         place,
         columns,
         prompt,
-        tuple(name for name in mapping.read(tables.train.columns) if name != mapping.tools),
+        tuple(name for name in mapping.read if name != mapping.tools),
         tuple(findings.found()),
     )
 
@@ -180,9 +188,7 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
     except OSError as error:
         reason = "file not found" if isinstance(error, FileNotFoundError) else (error.strerror or str(error)).lower()
         raise DataError(Mistake(str(file), reason, expected="a file of data")) from error
-    verdict = Verdict.of(experiment.columns)
-    if table is not None and verdict is not None:
-        table = judged(table, verdict, mistakes)
+    table = None if table is None else prepared(table, experiment, mistakes)
     mapping = columns_from(experiment, table)
     mapping = replace(mapping, optional=prompt.optional(mapping))
     if table is not None:
@@ -198,7 +204,7 @@ def read_other(experiment: Experiment, file: Path, prompt: Prompt) -> Pairs:
 
 def group_columns(table: Table, mapping: Columns) -> dict[str, tuple[str, ...]]:
     """The columns of ``table`` that are not mapped and hold short text only, each with the values of all rows."""
-    used = {*mapping.used, *mapping.read(table.columns)}
+    used = {*mapping.used, *mapping.read, *table.made, *table.inner.values()}
     found: dict[str, list[str]] = {name: [] for name in table.columns if name not in used}
     for row in table.rows:
         for name in [name for name in found if len(row.cells[name]) > _SHORT]:

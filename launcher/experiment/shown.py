@@ -56,7 +56,7 @@ def show(name: str, *, root: Path = Path(), file: Path | None = None, overrides:
     loaded = load(name, root=root, file=file, overrides=overrides)
     values = tuple(
         Value(".".join(path), value, _origin(path, value, loaded.origins))
-        for path, value in _flat(loaded.experiment.model_dump(mode="json"))
+        for path, value in flat(loaded.experiment.model_dump(mode="json"))
     )
     env = read_env(root)
     return Shown(loaded, values, {name: bool(env.get(name)) for name in ENVIRONMENT})
@@ -100,12 +100,12 @@ def _row(found: Found) -> Row:
     return Row(found.key, found.id, text("model_name"), source, found.place.label, text("topic"))
 
 
-def _flat(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def flat(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path, value) of every value that is no mapping; TRL's own fields get the path that they have in a file."""
     for name, below in value.items():
         inner = path if (*path, name) == ("hyperparameters", "trl") else (*path, name)
         if isinstance(below, Mapping) and (below or inner == path):
-            yield from _flat(below, inner)
+            yield from flat(below, inner)
         else:
             yield inner, below
 

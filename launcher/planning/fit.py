@@ -13,6 +13,7 @@ from ..job.presets import read_parallelism
 from ..runs.known import duration
 from .copies import copies_of
 from .estimate import UTILISATION, Estimate, estimate, fits
+from .machines import main_memory
 from .machines.gpus import Gpu
 from .machines.here import gpu_here
 from .remedies import Change, cheaper, simplest_that_fits
@@ -124,7 +125,7 @@ def fit(
     if gpu is None:
         world = (launch.processes or 1) * launch.nodes
         machine, why = Machine(world, sharing(experiment), cuda=False), None
-        memory = _main_memory()
+        memory = main_memory.total()
         memory = None if memory is None else memory * launch.nodes // world
     else:
         count = launch.gpus if isinstance(launch.gpus, int) and launch.gpus else max(1, there)
@@ -159,10 +160,3 @@ def _chosen(experiment: Experiment, config: ModelConfig, world: int, gpu: Gpu) -
         return "ddp", None
     longest = experiment.hyperparameters.max_seq_length  # as `run` does, which chooses before it has read the data
     return simplest_that_fits(experiment, config, longest=longest, world=world, gpu_bytes=gpu.memory)
-
-
-def _main_memory() -> int | None:
-    file = Path("/proc/meminfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    total = next((line.split()[1] for line in lines if line.startswith("MemTotal:")), None)
-    return int(total) * 1024 if total else None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 from ..experiment.schema import Experiment
+from ..experiment.shown import flat
 from .reported import Reported
 
 # Where a run reads and writes, and what it is called, is no setting that explains a figure.
@@ -27,7 +28,7 @@ _NAMES: Final = 7  # of a list are shown
 
 def settings(run: Reported) -> dict[str, Any]:
     """Every value of the run's experiment by its path as ``--set`` has it: TRL's own fields stand under ``hyperparameters``."""
-    return dict(_flat(run.experiment))
+    return _by_dotted_path(run.experiment)
 
 
 def differing(runs: Sequence[Reported]) -> dict[str, tuple[Any, ...]]:
@@ -36,7 +37,7 @@ def differing(runs: Sequence[Reported]) -> dict[str, tuple[Any, ...]]:
     Revision of the code, versions of packages and the machine count as settings, as they move figures, too. A setting that an
     older version did not know has its default there.
     """
-    default = dict(_flat(_defaults()))
+    default = _by_dotted_path(_defaults())
     every = [{**(default if run.experiment else {}), **settings(run), **_surroundings(run)} for run in runs]
     names = list(dict.fromkeys(name for one in every for name in one))
     found = {name: tuple(one.get(name) for one in every) for name in names if not name.startswith(_PLACES)}
@@ -71,13 +72,8 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _flat(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    for name, below in value.items():
-        inner = path if (*path, name) == ("hyperparameters", "trl") else (*path, name)
-        if isinstance(below, Mapping) and (below or inner == path):
-            yield from _flat(below, inner)
-        else:
-            yield ".".join(inner), below
+def _by_dotted_path(experiment: Mapping[str, Any]) -> dict[str, Any]:
+    return {".".join(path): value for path, value in flat(experiment)}
 
 
 def _surroundings(run: Reported) -> dict[str, Any]:

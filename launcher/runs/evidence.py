@@ -34,7 +34,7 @@ def gather(run: RunDir, now: Status) -> Evidence:
         step=last.step if last else None,
         total_steps=last.total if last else None,
         since=max(0.0, time.time() - said) if said is not None and now.state == "running" else None,
-        lines=tuple(line for path in logs for line in _last_lines(path)[-_LINES:]),
+        lines=tuple(line for path in logs for line in last_lines(path)[-_LINES:]),
         advice=next((one.suggestion for one in read_findings(record) or () if one.action == "stop"), None),
         memory=launch.get("memory"),
         nodes=int(launch.get("nodes") or 1),
@@ -42,7 +42,8 @@ def gather(run: RunDir, now: Status) -> Evidence:
     )
 
 
-def _last_lines(path: Path) -> list[str]:
+def last_lines(path: Path) -> list[str]:
+    """The lines in the last 64 KiB of a file, the first one perhaps cut; none if it does not exist."""
     if not path.is_file():
         return []
     with path.open("rb") as file:
@@ -52,5 +53,5 @@ def _last_lines(path: Path) -> list[str]:
 
 def last_metric(run: RunDir) -> Metric | None:
     """The last training line near the end of the run's metrics, else the last line of another kind; None without any."""
-    metrics = [metric for line in _last_lines(run.steps) if (metric := parse(line)) is not None]
+    metrics = [metric for line in last_lines(run.steps) if (metric := parse(line)) is not None]
     return next((metric for metric in reversed(metrics) if metric.kind == "train"), metrics[-1] if metrics else None)

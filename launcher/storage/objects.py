@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ..digest import sha256_of
 from ..errors import StorageError
 from .client.explained import Garbled
 from .client.store import Store, base64_of
@@ -134,12 +135,6 @@ def _compare(store: Store, found: Object, path: Path, head: dict[str, Any], entr
         return  # the server has no checksum: only the length is checked
     if expected != arrived:
         raise Garbled(f"s3://{store.bucket}/{found.key}: expected {what} {expected}, found {arrived}: {_NOT_STORED}")
-
-
-def sha256_of(path: Path) -> str:
-    """Of the whole file, in hex, as sha256sum prints it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _md5_of(path: Path) -> str:

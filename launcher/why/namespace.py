@@ -114,12 +114,20 @@ def reader(pods: Sequence[Mapping[str, Any]], where: str, apply: str, why: Expla
     look = f"kubectl -n {where} describe pod {name}"
     if reason in WAITING:
         said = why.sentence if why is not None else f"its image cannot be pulled ({reason})"
-        return Finding(
-            what, "missing", f"{name}: {said}", f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
-        )
+        return Finding(what, "missing", f"{name}: {said}", _pulled(where, why))
     if why is not None:
         return Finding(what, "missing", f"{name}: {why.sentence}", why.suggestion or look)
     return Finding(what, "missing", f"{name} is not ready ({reason})", look)
+
+
+def _pulled(where: str, why: Explanation | None) -> str:
+    """The command by which the reader's image can be pulled."""
+    if why is not None and why.cause == "unauthorized":
+        if "pull secret" in why.sentence:
+            return why.suggestion
+        secrets = '{"spec":{"template":{"spec":{"imagePullSecrets":[{"name":"SECRET"}]}}}}'
+        return f"kubectl -n {where} patch deployment dpo-tensorboard -p '{secrets}'"
+    return f"kubectl -n {where} set image deployment/dpo-tensorboard tensorboard=IMAGE"
 
 
 def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready: bool) -> Finding:
@@ -133,6 +141,12 @@ def server(name: str, pod: str, where: str, why: Explanation | None, *, is_ready
     return Finding(
         what, "missing", f"{pod}: {why.sentence}", why.suggestion or f"kubectl -n {where} describe pod {pod}", is_needed=False
     )
+
+
+def strays(run: str, objects: Sequence[str], where: str) -> Finding:
+    """``objects`` of ``run``, which has no Job: kind and name of each."""
+    detail = f"{', '.join(objects)}: nothing owns them, because a submit was killed or the Job was deleted without them"
+    return Finding(f"left by {run}", "unknown", detail, f"launcher rm {run} -n {where}", is_needed=False)
 
 
 def secret(name: str, obj: Mapping[str, Any] | None) -> Finding:

@@ -40,6 +40,9 @@ def refusal(seen: Evidence, message: str) -> Explanation:
 def _quota(seen: Evidence, found: re.Match[str]) -> Explanation:
     name, asked, used, allowed = found.groups()
     sentence = f"quota {name} is exceeded: {asked} requested, {used} used, {allowed} allowed"
+    if asked.startswith("count/"):
+        remove = "list those that are over with: launcher ps --cluster -a; remove one, its folder stays, with: launcher rm RUN"
+        return Explanation("quota", sentence, f"wait until other runs end, or {remove}")
     return Explanation("quota", sentence, _OTHERS if seen.is_helper else _LESS)
 
 
@@ -74,6 +77,8 @@ def _constraints(seen: Evidence, found: re.Match[str]) -> Explanation:
 
 def _admission(by: str, seen: Evidence, found: re.Match[str]) -> Explanation:
     sentence = f"{by} {found[1]} refuses {seen.whose_pods}: {found[2].strip()}"
+    if "kueue.x-k8s.io/queue-name" in found[2]:  # a policy of many clusters with Kueue
+        return Explanation("admission", sentence, f"submit it with --queue; list the queues with: {seen.kubectl} get localqueues")
     return Explanation("admission", sentence, "do what the message asks, or ask the cluster's administrator")
 
 

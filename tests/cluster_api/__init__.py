@@ -110,13 +110,13 @@ class ClusterApi:
         begun = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(begun,), daemon=True)
         self._thread.start()
-        assert begun.wait(10), "the emulator did not start"
+        assert begun.wait(120), "the emulator did not start"
 
     def stop(self) -> None:
         """Cuts every connection and is gone."""
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(120)
             self._loop = None
 
     def deny(self, verb: str, resource: str) -> None:
@@ -138,21 +138,23 @@ class ClusterApi:
         headers: dict[str, str] | None = None,
     ) -> None:
         """The next ``times`` requests whose path (with its query) fits ``path`` are answered with ``status``; None: cut off."""
-        self.faults.add(Fault(method, re.compile(path), status, times, message, reason, headers or {}, 0.0, None, False))
+        self.faults.add(Fault(method, re.compile(path), status, times, message, reason, headers or {}, None, False))
 
     def lose(self, path: str = "", *, method: str = "*", times: int | None = 1, status: int | None = None) -> None:
         """The next requests are carried out, and their answers are lost; ``status``: answered in their place, as by a server that
         has given up waiting for its store, or by a balancer in front of it."""
         said = "Timeout: request did not complete within the allotted duration"
-        self.faults.add(Fault(method, re.compile(path), status, times, said, "Timeout", {}, 0.0, None, True))
+        self.faults.add(Fault(method, re.compile(path), status, times, said, "Timeout", {}, None, True))
 
-    def slow(self, seconds: float, path: str = "", *, method: str = "*", times: int | None = 1) -> None:
-        """The next requests wait before they are answered."""
-        self.faults.add(Fault(method, re.compile(path), None, times, "", "", {}, seconds, None, False))
+    def hold(self, path: str, *, method: str = "*") -> threading.Event:
+        """Requests wait until the event is set, before they are carried out."""
+        gate = threading.Event()
+        self.faults.add(Fault(method, re.compile(path), None, None, "", "", {}, None, False, gate))
+        return gate
 
     def cut_after(self, size: int, path: str, *, times: int | None = 1) -> None:
         """The next streams break off after ``size`` bytes."""
-        self.faults.add(Fault("GET", re.compile(path), None, times, "", "", {}, 0.0, size, False))
+        self.faults.add(Fault("GET", re.compile(path), None, times, "", "", {}, size, False))
 
     def cut(self, path: str = "") -> int:
         """Cuts the streams that are open now; returns how many there were."""
@@ -161,7 +163,7 @@ class ClusterApi:
         async def act() -> int:
             return self._server.cut(path)
 
-        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(120)
 
     def streams(self, path: str = "") -> int:
         """How many streams are open now."""

@@ -12,7 +12,7 @@ class Fault:
     """What happens to the next ``times`` requests that fit (None: to all), instead of an answer.
 
     ``status`` is answered; without one the connection is dropped, after ``after`` bytes of the answer if that is set, which may
-    be a stream's. ``seconds`` pass before.
+    be a stream's. With a ``gate`` they wait until that is set, and are answered as ever.
     """
 
     method: str
@@ -22,9 +22,13 @@ class Fault:
     message: str
     reason: str
     headers: dict[str, str]
-    seconds: float
     after: int | None
     done: bool  # the request is carried out, and only its answer is lost, or is ``status``
+    gate: threading.Event | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        return not self.done and self.status is None and self.after is None and self.gate is None
 
 
 @dataclass

@@ -75,8 +75,10 @@ class Server:
         body = json.loads(raw) if raw else None
         self.api.requests.append(Request(request.method, request.path, dict(request.query), body, time.monotonic()))
         fault = self.api.faults.take(request.method, request.path_qs)
-        await asyncio.sleep(self.api.delay + (fault.seconds if fault else 0))
-        if fault is not None and not fault.done and fault.status is None and fault.after is None and not fault.seconds:
+        await asyncio.sleep(self.api.delay)
+        while fault is not None and fault.gate is not None and not fault.gate.is_set():
+            await asyncio.sleep(0.01)
+        if fault is not None and fault.is_cut:
             return self._cut(request)
         try:
             if fault is not None and fault.status is not None and not fault.done:

@@ -191,26 +191,31 @@ async def _in_terminal(
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C signals who reads this terminal
     )
-    loop, out = asyncio.get_running_loop(), asyncio.Queue[bytes]()
+    loop, out = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
     os.set_blocking(ours, False)
 
-    def read() -> None:
+    def read() -> bool:
         with suppress(OSError):
             out.put_nowait(os.read(ours, 32768))
+            return True
+        return False
 
     async def write() -> None:
         while (data := await stdin.get()) is not None:
             os.write(ours, data)
 
     async def show() -> None:
-        while True:
-            await socket.send_bytes(b"\1" + await out.get())
+        while (data := await out.get()) is not None:
+            await socket.send_bytes(b"\1" + data)
 
     loop.add_reader(ours, read)
-    tasks = [asyncio.create_task(write()), asyncio.create_task(show())]
+    _, showing = tasks = [asyncio.create_task(write()), asyncio.create_task(show())]
     try:
         code = await process.wait()
-        await asyncio.sleep(0.05)  # its last output
+        while read():  # its last output
+            pass
+        out.put_nowait(None)
+        await showing
         return code
     finally:
         loop.remove_reader(ours)

@@ -32,6 +32,7 @@ _IMPORTED: Final = (
     "deepspeed", "mlflow", "transformers.models.qwen3.modeling_qwen3",  # which accelerate and transformers import in a rank
 )  # fmt: skip
 _LOOK: Final = 0.02  # seconds
+HOLD_AT: Final = "FORKS_HOLD_AT"  # in the environment of an entry: a step at which its first rank stands still
 
 
 class Forks:
@@ -148,7 +149,27 @@ def _rank(self: Any, args: tuple[str, ...], env: Mapping[str, str]) -> Fork:
 
     assert args[1:4] == ("-u", "-m", "trainer"), args
     sys.argv = ["trainer", *args[4:]]
-    return Fork(main, env, os.setsid)
+
+    def body() -> None:
+        if HOLD_AT in env:
+            _hold_at(int(env[HOLD_AT]))
+        main()
+
+    return Fork(body, env, os.setsid)
+
+
+def _hold_at(step: int) -> None:
+    """Lets the first rank stand still when it has logged ``step``: who is to be killed before its end waits for that."""
+    from trainer.logs import StepLog
+
+    write = StepLog.write
+
+    def write_and_wait(self: StepLog, event: Mapping[str, Any]) -> None:
+        write(self, event)
+        if (event["type"], event["step"]) == ("train", step):
+            time.sleep(PATIENCE)
+
+    StepLog.write = write_and_wait  # type: ignore[method-assign]
 
 
 def _entry(folder: str, env: Mapping[str, str]) -> None:

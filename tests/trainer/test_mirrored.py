@@ -24,7 +24,7 @@ from launcher.runs.run_dir import RunDir
 from launcher.storage import Mirrored, download_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import MotoServer
-from tests.trainer.forks import Forks, kill_all
+from tests.trainer.forks import HOLD_AT, Forks, kill_all
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_run_killed_at_a_random_moment_continues_on_a_fresh_disk_to_the_same_b
     place = Mirrored.of(experiment, "r", KEYS)
     assert place is not None
     killed = new_run(tmp_path / "disk-1", experiment, "r")
-    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache")
+    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache", **{HOLD_AT: str(STEPS)})
     wait_for(place.steps, seconds=PATIENCE)
     time.sleep(random.random() * 0.5)
     kill_all(entry)
@@ -124,7 +124,7 @@ def test_a_run_that_started_from_an_adapter_resumes_where_neither_its_disk_nor_t
     place = Mirrored.of(experiment, "r", KEYS)
     assert place is not None
     killed = new_run(tmp_path / "disk-1", experiment, "r")
-    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache-1")
+    entry = entries.start(tmp_path / "disk-1", killed, tmp_path / "cache-1", **{HOLD_AT: "6"})
     wait_for(place.steps, seconds=PATIENCE)
     kill_all(entry)
     entries.end(entry)

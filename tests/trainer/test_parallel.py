@@ -27,7 +27,7 @@ from launcher.job.presets import read_parallelism
 from launcher.job.topology import Topology
 from launcher.runs.processes import members
 from launcher.runs.run_dir import RunDir
-from tests.trainer.forks import Forks, kill_all
+from tests.trainer.forks import HOLD_AT, Forks, kill_all
 from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.slow
@@ -60,9 +60,11 @@ class Started:
         self._entry: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
-    def start(self) -> None:
+    def start(self, hold_at: int | None = None) -> None:
+        """``hold_at``: the step at which a fork stands still until it is killed."""
         if self._forks is not None:
-            self._pid = self._forks.start(self.run.path, self._env)
+            held = {} if hold_at is None else {HOLD_AT: str(hold_at)}
+            self._pid = self._forks.start(self.run.path, {**self._env, **held})
             return
         argv = [sys.executable, "-m", "trainer.processes.entrypoint", str(self.run.path)]
         self._entry = subprocess.Popen(argv, env=self._env, stdout=subprocess.DEVNULL)
@@ -161,7 +163,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(
     undisturbed: dict[str, Started], root: Path, make_experiment: Make, forks: Forks, mode: str
 ) -> None:
     run = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, f"killed-{mode}", forks)
-    run.start()
+    run.start(hold_at=STEPS)
     run.until_step(3)
     run.kill()
     assert not run.run.adapter.exists()

@@ -9,9 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from launcher.runs.fields import LOG, RECORD
 from launcher.runs.run_dir import RunDir
 from tests.trainer.trained import events, same_bits, train_in
 from trainer.checkpoints.sound import listed
+from trainer.logs import StepLog
 from trainer.processes.stop import StopRequest
 
 pytestmark = pytest.mark.slow
@@ -295,36 +294,36 @@ def test_the_last_step_is_saved_too_where_only_the_best_is_and_an_unknown_metric
 
 
 def test_a_signal_ends_the_step_writes_a_checkpoint_and_the_resume_loses_nothing(
-    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, new_run: NewRun
+    twelve: tuple[Path, RunDir, Experiment], tmp_path: Path, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, whole, experiment = twelve
     run = new_run(tmp_path, experiment, "stopped")
+    monkeypatch.setattr(StepLog, "write", _signalled(StepLog.write, step=3))
     stop = StopRequest()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     stop.listen()
-    sender = threading.Thread(target=_send_at_step, args=(run, 3))
-    sender.start()
     try:
         with pytest.raises(Stopped, match=r"stopped at step (\d+) of 12: resumes from checkpoint-\1"):
             train_in(tmp_path, run, experiment, stop=stop)
     finally:
-        sender.join()
         for number, handler in before.items():
             signal.signal(number, handler)
     assert not run.adapter.exists()
     (checkpoint,) = run.checkpoints()
-    assert 3 <= int(checkpoint.name.removeprefix("checkpoint-")) < 12
+    assert checkpoint.name in ("checkpoint-3", "checkpoint-4")
     train_in(tmp_path, run, experiment, attempt=2)
     assert same_bits(run.adapter, whole.adapter)
 
 
-def _send_at_step(run: RunDir, step: int) -> None:
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        if run.steps.exists() and any(f'"type": "train", "step": {step},' in line for line in run.steps.open()):
+def _signalled(write: Callable[..., None], step: int) -> Callable[..., None]:
+    """``write`` of the log, and a request to stop with the line of this step."""
+
+    def write_and_ask(self: StepLog, event: Mapping[str, Any]) -> None:
+        write(self, event)
+        if (event["type"], event["step"]) == ("train", step):
             os.kill(os.getpid(), signal.SIGTERM)
-            return
-        time.sleep(0.005)
+
+    return write_and_ask
 
 
 def test_the_adapter_is_the_best_checkpoint_and_patience_ends_the_run(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from launcher.runs.learned.pair_rewards import FILE, Group, PairReward, by_length, written
+from launcher.runs.learned.json_lines import written
+from launcher.runs.learned.pair_rewards import FILE, Group, PairReward, by_length
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 

@@ -13,7 +13,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from launcher.errors import Warned
 from launcher.experiment.sections.samples import Samples
 from launcher.health import Answered
-from launcher.runs.learned.samples import FILE, Sample, parsed, written
+from launcher.runs.learned.json_lines import written
+from launcher.runs.learned.samples import FILE, Sample, parsed
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 

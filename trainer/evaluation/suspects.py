@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from launcher.data.text.pair import Pair
-from launcher.runs.learned.suspects import FILE, Suspect, count, cut, ranked, scores, written
+from launcher.runs.learned.json_lines import written
+from launcher.runs.learned.suspects import FILE, Suspect, count, cut, ranked, scores
 from launcher.runs.run_dir import RunDir
 from launcher.runs.whole import write_whole
 

@@ -27,18 +27,27 @@ def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: b
     if not name.startswith("s3://"):
         folder = data_root / expanded(name)
         return str(folder) if folder.is_dir() else name
-    lines = Lines("downloaded", say) if first else None
-    with stage(f"downloading {name}", after=EVERY):
-        storage, env = experiment.storage_config, read_env(Path())
-        found = waiting(lambda: fetch_folder(name, storage=storage, env=env, cache=cache, listener=lines))
-    if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
-        raise StorageError(f"{name}: the model changed during the download: the ranks hold different versions; start again")
+    found = folder_from_bucket(experiment, "model", name, cache, first=first, waiting=waiting)
     if not any((found / name).is_file() for name in ("config.json", ADAPTER)):
         there = ", ".join(sorted(path.name for path in found.iterdir())[:5])
         raise ExperimentError(Mistake("model_name", f"no model in {name}", "a folder with config.json", there))
     if first:
         say(f"model: {name}, cached in {found}")
     return str(found)
+
+
+def folder_from_bucket(experiment: Experiment, what: str, name: str, cache: Path, *, first: bool, waiting: Waiting) -> Path:
+    """The local copy of ``name`` (``s3://…``), downloaded by one rank of each node. ``what``: adapter or model, for the message.
+
+    Raises StorageError if the ranks hold different versions, and the errors of ``fetch_folder``.
+    """
+    lines = Lines("downloaded", say) if first else None
+    with stage(f"downloading {name}", after=EVERY):
+        storage, env = experiment.storage_config, read_env(Path())
+        found = waiting(lambda: fetch_folder(name, storage=storage, env=env, cache=cache, listener=lines))
+    if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
+        raise StorageError(f"{name}: the {what} changed during the download: the ranks hold different versions; start again")
+    return found
 
 
 def check_upload(experiment: Experiment, run: RunDir) -> None:

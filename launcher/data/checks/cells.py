@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from ...errors import Mistake
 from ...experiment.sections.data_checks import DataChecks
 from ..columns.mapping import Columns, answer_of, columns_of
+from ..columns.rated_rows import MERGED
 from ..findings import Findings
 from ..tables.progress import watched
 from ..tables.table import Row, Table
 from ..text.chat import Chat
 from ..text.faults import faults, is_blank, normal, visible
 from .chats import check_chat
-
-_MERGED: Final = "write it into each row: of merged cells only the first has the text"
 
 
 def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[Chat]:
@@ -45,7 +43,7 @@ def check_rows(table: Table, mapping: Columns, findings: Findings) -> Sequence[C
         empty = _needed(empty, mapping)
         for column in empty:
             is_merged = table.letters is not None and has_prompt and column in inputs and not answers.intersection(empty)
-            findings.of_cell("empty_cell", table, row.line, column, hint=_MERGED if is_merged else None)
+            findings.of_cell("empty_cell", table, row.line, column, hint=MERGED if is_merged else None)
         has_prompt = has_prompt or not inputs.intersection(empty) - mapping.optional
         for column in (*texts, *own):
             check_cell(table, row, column, findings)

@@ -1,6 +1,7 @@
 """Judged: a table of compared answers with two more columns, the better and the worse answer of each row, as its verdict says.
 
-Rows without a verdict are left out, with a sentence. What reads the table sees two columns of answers like any others.
+Where each row has one rated answer, those to a prompt are compared. Rows without a verdict are left out, with a sentence. What
+reads the table sees two columns of answers like any others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from typing import Any, Final
+from typing import Final
 
 from ...errors import Mistake
 from ...experiment.sections.data_rules import DATA_RULES
@@ -21,24 +22,15 @@ from ..tables.progress import Rows, nothing, watched
 from ..tables.streamed import Streamed
 from ..tables.table import Row, Table
 from ..text.messages import Unreadable, loaded, shown
-from .verdicts import NEITHER, TIE, UNSAID, Sides, Verdict, number, split
+from .rated_rows import best_and_worst, prompts_of
+from .verdicts import NEITHER, TIE, UNSAID, Sides, Unusable, Verdict
 
 _MANY: Final = 20  # mistakes of one table, and values of a winner that a mistake names
-_LIST: Final = 'a list such as ["…", "…"] or [4, 5]; or name a column for each answer'
+_LIST: Final = 'a list such as ["…", "…"] or [4, 5]; or name a column for each answer; or ratings, where each row has one answer'
 _NUMBER: Final = re.compile(r"-?[0-9]{1,3}")
 _EXPECTED: Final = "A, B, 1, 2, left, right, the name of a column, tie, or an empty cell"
 
 Judgement = tuple[int, int] | int  # the numbers of the better and the worse answer, or why there are none
-
-
-@dataclass(eq=False)
-class _Wrong(Exception):
-    """Why the cell of a row in ``column`` cannot be used."""
-
-    column: str
-    what: str
-    expected: str | None = None
-    found: str | None = None
 
 
 @dataclass
@@ -56,9 +48,13 @@ def judged(table: Table, verdict: Verdict, mistakes: list[Mistake], tell: Rows =
 
     A table that lacks a column of the verdict stays as it is: ``mapping.missing_columns`` names it.
     """
-    if not set(verdict.read(table.columns)) <= set(table.columns):
+    if not set(verdict.columns) <= set(table.columns):
         return table
-    judge, count, wrong = _Judge(verdict, table.columns), _Count(), list[Mistake]()
+    if _is_rated_by_row(table, verdict):
+        [answers] = verdict.answers
+        has_prompt = bool(prompts_of(table, verdict.inputs, answers)) or verdict.spelling.is_messages(_first(table, answers))
+        return best_and_worst(table, verdict, mistakes, tell) if has_prompt else table
+    judge, count, wrong = _Judge(verdict), _Count(), list[Mistake]()
     for row in watched(table.rows, f"comparing the answers of {table.name}", tell):
         found = _judgement(judge, table, row, count, wrong)
         count.flags.append(isinstance(found, tuple))
@@ -69,7 +65,7 @@ def judged(table: Table, verdict: Verdict, mistakes: list[Mistake], tell: Rows =
     kept = sum(count.flags)
     wrong += _unknown(table, verdict, count.unknown)
     if not kept and not wrong:
-        what = f"no row says which answer is better ({_by(verdict)})"
+        what = f"no row says which answer is better ({verdict.text})"
         wrong.append(Mistake(table.name, what, found=_reasons(count)))
     mistakes += wrong[:_MANY]
     rows = _rows(table.rows, bytes(count.flags), judge.filled)
@@ -79,9 +75,21 @@ def judged(table: Table, verdict: Verdict, mistakes: list[Mistake], tell: Rows =
         columns=(*table.columns, *made),
         rows=rows,
         ignored=(*table.ignored, said),
-        made=made,
+        made=(*table.made, *made),
         left_out=len(table.rows) - kept,
     )
+
+
+def _is_rated_by_row(table: Table, verdict: Verdict) -> bool:
+    """Whether a row has one rated answer, and no list of them."""
+    if verdict.kind == "winner" or len(verdict.answers) > 1 or len(verdict.by) > 1:
+        return False
+    return _first(table, verdict.by[0]).lstrip()[:1] not in ("", "[")
+
+
+def _first(table: Table, column: str) -> str:
+    """The first cell that is not blank."""
+    return next((row.cells[column] for row in table.rows if row.cells[column].strip()), "")
 
 
 def _judgement(judge: _Judge, table: Table, row: Row, count: _Count, mistakes: list[Mistake]) -> Judgement | None:
@@ -92,13 +100,9 @@ def _judgement(judge: _Judge, table: Table, row: Row, count: _Count, mistakes: l
         return None
     try:
         found = judge.of(row)
-    except _Wrong as wrong:
+    except Unusable as wrong:
         if len(mistakes) < _MANY:
-            mistakes.append(
-                Mistake(
-                    table.place(row.line, wrong.column), f"{wrong.what} in column {wrong.column!r}", wrong.expected, wrong.found
-                )
-            )
+            mistakes.append(wrong.mistake(table.place(row.line, wrong.column)))
         return None
     if isinstance(found, str):
         count.unknown.setdefault(found, [0, row.line])[0] += 1
@@ -115,27 +119,25 @@ def _rows(rows: Sequence[Row], flags: bytes, filled: Callable[[Row], Row]) -> Se
 class _Judge:
     """What ``verdict`` says of the rows of a table with ``columns``."""
 
-    def __init__(self, verdict: Verdict, columns: Sequence[str]):
+    def __init__(self, verdict: Verdict):
         self._verdict = verdict
-        self._answers = [split(name, columns) for name in verdict.answers]
-        self._by = [split(name, columns) for name in verdict.by]
         self._sides = Sides(verdict.names, verdict.values)
-        self.columns = verdict.read(columns)
+        self.columns = verdict.columns
 
     def filled(self, row: Row) -> Row:
         """A ``row`` that was judged, with its better and its worse answer."""
         found = self.of(row)
         assert isinstance(found, tuple), "rows without a verdict are left out"
-        answers = _values(row, self._answers)
+        answers = _values(row, self._verdict.answers)
         cells = {self._verdict.better: answers[found[0]], self._verdict.worse: answers[found[1]]}
         return replace(row, cells={**row.cells, **cells})
 
     def of(self, row: Row) -> Judgement | str:
         """The judgement of ``row``; a winner that names no answer as it is written. Raises _Wrong."""
-        answers = _values(row, self._answers)
+        answers = _values(row, self._verdict.answers)
         if self._verdict.kind == "winner":
             return self._winner(row, answers)
-        numbers = [_number(column, value) for (column, _), value in self._numbered(row, len(answers))]
+        numbers = [self._verdict.number(column, value) for column, value in self._numbered(row, len(answers))]
         there = [one for one in numbers if one is not None]
         if len(there) < 2:
             return UNSAID
@@ -144,8 +146,8 @@ class _Judge:
 
     def _winner(self, row: Row, answers: Sequence[str]) -> Judgement | str:
         if len(answers) != 2:
-            raise _Wrong(self._answers[0][0], "not two answers, which winner compares,", "2", f"{len(answers)}")
-        cell = _value(row, *self._by[0])
+            raise Unusable(self._verdict.answers[0], "not two answers, which winner compares,", "2", f"{len(answers)}")
+        cell = row.cells[self._verdict.by[0]]
         side = self._sides.of(cell)
         if side is None:
             same = [place for place, answer in enumerate(answers) if answer.strip() == cell.strip()]
@@ -154,57 +156,29 @@ class _Judge:
             return cell.strip()
         return side if side < 0 else (side, 1 - side)
 
-    def _numbered(self, row: Row, count: int) -> Sequence[tuple[tuple[str, tuple[str, ...]], str]]:
-        """(where, number as text) for each answer."""
-        values = _values(row, self._by)
+    def _numbered(self, row: Row, count: int) -> Sequence[tuple[str, str]]:
+        """(column, number as text) for each answer."""
+        by = self._verdict.by
+        values = _values(row, by)
         if len(values) != count:
-            column = self._by[0][0]
-            raise _Wrong(column, f"another number of {self._verdict.kind} than of answers", f"{count}", f"{len(values)}")
-        return list(zip(self._by if len(self._by) > 1 else self._by * count, values, strict=True))
+            what = f"another number of {self._verdict.kind} than of answers"
+            raise Unusable(by[0], what, f"{count}", f"{len(values)}")
+        return list(zip(by if len(by) > 1 else by * count, values, strict=True))
 
 
-def _values(row: Row, names: Sequence[tuple[str, tuple[str, ...]]]) -> list[str]:
-    """The texts of several columns, or of the list in one; raises _Wrong."""
+def _values(row: Row, names: Sequence[str]) -> list[str]:
+    """The texts of several columns, or of the list in one; raises Unusable."""
     if len(names) > 1:
-        return [_value(row, column, keys) for column, keys in names]
-    [(column, keys)] = names
-    found = _loaded(column, row.cells[column])
-    if isinstance(found, dict) and keys:  # Arrow's form of a list of objects: an object of lists
-        found, keys = _inside(column, found, keys), ()
-    if not isinstance(found, list):
-        raise _Wrong(column, "no list", _LIST, shown(row.cells[column]))
-    return [text_of(_inside(column, one, keys)) for one in found]
-
-
-def _value(row: Row, column: str, keys: tuple[str, ...]) -> str:
+        return [row.cells[name] for name in names]
+    [column] = names
     cell = row.cells[column]
-    return text_of(_inside(column, _loaded(column, cell), keys)) if keys and cell.strip() else cell
-
-
-def _loaded(column: str, cell: str) -> Any:
-    if not cell.strip():
-        return []
     try:
-        return loaded(cell)
+        found = loaded(cell) if cell.strip() else []
     except Unreadable:
-        raise _Wrong(column, "no list", _LIST, shown(cell)) from None
-
-
-def _inside(column: str, value: Any, keys: Sequence[str]) -> Any:
-    """The value under ``keys``, one inside the other."""
-    for key in keys:
-        if not isinstance(value, dict) or key not in value:
-            there = ", ".join(value) if isinstance(value, dict) else shown(value)
-            raise _Wrong(column, f"no key {key!r}", found=there)
-        value = value[key]
-    return value
-
-
-def _number(column: str, value: str) -> float | None:
-    try:
-        return number(value)
-    except ValueError:
-        raise _Wrong(column, "not a number", "a number, or an empty cell", shown(value)) from None
+        found = None
+    if not isinstance(found, list):
+        raise Unusable(column, "no list", _LIST, shown(cell))
+    return list(map(text_of, found))
 
 
 def _unknown(table: Table, verdict: Verdict, unknown: dict[str, list[int]]) -> Iterator[Mistake]:
@@ -227,10 +201,6 @@ def _meant(values: Sequence[str], names: Sequence[str]) -> str:
     return flow({**found, **{value: names[place % 2] for place, value in enumerate(words[:4])}})
 
 
-def _by(verdict: Verdict) -> str:
-    return f"column {verdict.by[0]!r}" if verdict.kind == "winner" else f"{verdict.kind} {', '.join(verdict.by)}"
-
-
 def _reasons(count: _Count) -> str:
     ties, unsaid = count.judged[NEITHER], count.judged[UNSAID]
     said = [f"{ties} {'tie' if ties == 1 else 'ties'}"] * bool(ties) + [f"{unsaid} without a verdict"] * bool(unsaid)
@@ -242,9 +212,9 @@ def _sentence(table: Table, verdict: Verdict, count: _Count) -> str:
     kept, left = sum(count.flags), count.judged[NEITHER] + count.judged[UNSAID]
     if len(verdict.names) == 2:
         first, second = count.judged[0, 1], count.judged[1, 0]
-        said = f"{_by(verdict)}: {verdict.names[0]} is better in {_rows_of(first)}, {verdict.names[1]} in {second}"
+        said = f"{verdict.text}: {verdict.names[0]} is better in {_rows_of(first)}, {verdict.names[1]} in {second}"
     else:
-        said = f"{_by(verdict)}: the best answer is chosen and the worst rejected in {_rows_of(kept)}"
+        said = f"{verdict.text}: the best answer is chosen and the worst rejected in {_rows_of(kept)}"
     if not left:
         return f"{table.name}: {said}"
     where = places(table.name, count.left_out, left)

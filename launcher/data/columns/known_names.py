@@ -33,6 +33,10 @@ WINNERS: Final = _words(
     "overall_preference human_preference judgement judgment best decision selected selection"
 )
 RATINGS: Final = _words("score scores rating ratings reward rewards grade stars points votes quality winner overall_score")
+# Of one answer a row.
+LABELS: Final = _words(
+    "label labels feedback thumb thumbs liked helpful desirable vote verdict judgement judgment correct accepted"
+)
 RANKS: Final = _words("rank ranks ranking rankings position place")
 ANSWERS: Final = _words(
     "response responses answer answers output outputs completion completions reply replies candidate candidates generation "
@@ -56,10 +60,12 @@ def tokens(name: str) -> list[str]:
 
 
 def is_named(name: str, names: Sequence[str]) -> bool:
-    """Whether ``name`` is one of ``names``, also beside a word for an answer."""
-    words = tokens(name)
-    rest = [word for word in words if word not in ANSWERS]
-    return "_".join(words) in names or (len(rest) < len(words) and "_".join(rest) in names)
+    """Whether ``name`` is one of ``names``, also beside a word for an answer, or inside objects (``input.messages``)."""
+    for words in (tokens(name), tokens(name.rpartition(".")[2])):
+        rest = [word for word in words if word not in ANSWERS]
+        if "_".join(words) in names or (len(rest) < len(words) and "_".join(rest) in names):
+            return True
+    return False
 
 
 def has_word(name: str, words: Sequence[str]) -> bool:

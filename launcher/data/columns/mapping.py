@@ -13,8 +13,10 @@ from ...experiment.sections.columns import COLUMN_KEYS
 from ...experiment.text.flow import flow
 from ..tables.table import Row, Table, Tables
 from ..text.messages import Spelling, Unreadable, is_tools
+from .answers import UNKNOWN
+from .inner import names_beside
 from .known_names import CONVERSATIONS, TOOLS
-from .proposed import UNKNOWN, proposed
+from .proposed import proposed
 from .verdicts import Verdict
 
 ANSWER: Final = "answer"  # a column of data for SFT
@@ -54,12 +56,13 @@ class Columns:
     def used(self) -> tuple[str, ...]:
         return (*self.columns, *(name for name in (self.system, self.tools) if name is not None))
 
-    def read(self, present: Sequence[str]) -> tuple[str, ...]:
-        """The columns that are read of a file with the columns ``present``: compared answers and what compares them."""
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The columns that are read of a file: of compared answers those with all of them, and what compares them."""
         if self.verdict is None:
             return self.used
         made = (self.verdict.better, self.verdict.worse)
-        return (*(name for name in self.used if name not in made), *self.verdict.read(present))
+        return (*(name for name in self.used if name not in made), *self.verdict.columns)
 
     @property
     def has_chats(self) -> bool:
@@ -202,13 +205,14 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
 def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> Iterator[Mistake]:
     """A mistake at each setting that names a column which ``table`` lacks; at the header for those that a default names."""
     found, unnamed = ", ".join(table.columns), []
-    for column in mapping.read(table.columns):
+    for column in mapping.read:
         if column in table.columns:
             continue
-        hint = nearest(column, table.columns)
-        settings = [path for path, named in _named(experiment) if named == column]
+        inner = names_beside(column, table)
+        there, hint = ", ".join(inner) or found, nearest(column, inner or table.columns)
+        settings = [path for path, named in named_columns(experiment) if named == column]
         for path in settings:
-            yield Mistake(path, f"missing column {column!r} in {table.place(table.line)}", found=found, hint=hint)
+            yield Mistake(path, f"missing column {column!r} in {table.place(table.line)}", found=there, hint=hint)
         if not settings and hint is not None:
             yield Mistake(table.place(table.line), f"missing column {column!r}", found=found, hint=hint)
         elif not settings:
@@ -232,7 +236,7 @@ def _as_setting(columns: Sequence[str], mapping: Columns, table: Table) -> str:
     return f"dpo_column_mapping_config: {flow({**({'input_columns': inputs} if inputs else {}), **answers})}"
 
 
-def _named(experiment: Experiment) -> Iterator[tuple[str, str]]:
+def named_columns(experiment: Experiment) -> Iterator[tuple[str, str]]:
     """(path of the setting, column) of every column that the experiment names itself."""
     for section in ("dpo_column_mapping_config", "column_mapping_config"):
         mapping = getattr(experiment, section)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from ..tables.table import Row
 from ..text.faults import is_missing
 from ..text.messages import Spelling, Unreadable, loaded
-from .verdicts import number
+from .verdicts import number, rating
 
 _SPELLING: Final = Spelling()
 
@@ -22,6 +22,7 @@ class Seen:
     cells: tuple[str, ...]
     first: str = ""  # cell that is not blank
     is_number: bool = False
+    is_rating: bool = False  # numbers, or words such as good and bad
     is_messages: bool = False
     items: tuple[Any, ...] = field(default=(), hash=False)  # of the first list with several
 
@@ -33,7 +34,7 @@ class Seen:
         first = next(row.cells[name] for row in rows if row.cells[name].strip())
         is_messages = _SPELLING.is_messages(first)
         lists = () if is_messages else next((found for cell in cells[:20] if len(found := _items(cell)) > 1), ())
-        return cls(name, cells, first, all(map(is_number, cells)), is_messages, lists)
+        return cls(name, cells, first, all(map(is_number, cells)), all(map(_is_rating, cells)), is_messages, lists)
 
     @property
     def is_text(self) -> bool:
@@ -58,6 +59,13 @@ def is_number(cell: str) -> bool:
     """Whether ``cell`` can be a rating."""
     try:
         return number(cell) is not None
+    except ValueError:
+        return False
+
+
+def _is_rating(cell: str) -> bool:
+    try:
+        return rating(cell) is not None
     except ValueError:
         return False
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
 
+from ...errors import Mistake
 from ...experiment.sections.columns import VERDICTS, ColumnMapping
 from ..text.faults import is_missing
+from ..text.messages import Spelling, shown
 
 TIE: Final = "tie"  # in winner_values: neither answer is better
 NEITHER, UNSAID = -1, -2  # in place of an answer's number
@@ -27,19 +29,51 @@ _TIES: Final = re.compile(
     r"|no[\s_-]*preference|undecided|unsure|skip(?:ped)?",
     re.IGNORECASE,
 )
+_RATING: Final = "a number, true or false, a word such as good, bad, yes, no, up or down, or an empty cell"
+_SIGNS: Final = re.compile("[\ufe0f\U0001f3fb-\U0001f3ff:]")  # colours of an emoji, and the colons of its name
+
+
+def _listed(words: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in words.split(","))
+
+
+_GOOD: Final = _listed(
+    """good, yes, y, up, thumbs up, thumb up, thumbsup, +1, \U0001f44d, \u2705, \u2714, \u2713, like, liked, upvote, desirable,
+    accept, accepted, chosen, preferred, correct, pass, passed, positive, helpful"""
+)
+_BAD: Final = _listed(
+    """bad, no, n, down, thumbs down, thumb down, thumbsdown, \U0001f44e, \u274c, \u2718, \u2717, dislike, disliked, downvote,
+    undesirable, reject, rejected, incorrect, wrong, fail, failed, negative, unhelpful, not helpful"""
+)
+
+
+@dataclass(eq=False)
+class Unusable(Exception):
+    """Why the cell of a row in ``column`` cannot be used."""
+
+    column: str
+    what: str
+    expected: str | None = None
+    found: str | None = None
+
+    def mistake(self, place: str) -> Mistake:
+        return Mistake(place, f"{self.what} in column {self.column!r}", self.expected, self.found)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """``answers``: columns of them, or one column of lists; ``kind``: the key of ``by``, the columns that compare them.
 
-    ``values``: what a winner may be called -> the column of an answer, or tie.
+    ``values``: what a winner may be called -> the column of an answer, or tie. ``inputs``: the columns that make a prompt;
+    ``spelling``: of messages in them and in the answers.
     """
 
     answers: tuple[str, ...]
     kind: str
     by: tuple[str, ...]
     values: Mapping[str, str]
+    inputs: tuple[str, ...] = ()
+    spelling: Spelling = field(default_factory=Spelling)
 
     @classmethod
     def of(cls, columns: ColumnMapping) -> Verdict | None:
@@ -48,7 +82,9 @@ class Verdict:
             return None
         kind = next(kind for kind in VERDICTS if getattr(columns, kind) is not None)
         by = getattr(columns, kind)
-        return cls(columns.answers, kind, (by,) if isinstance(by, str) else by, columns.winner_values or {})
+        inputs = (*(columns.input_columns or {}).values(), *filter(None, (columns.system,)))
+        by = (by,) if isinstance(by, str) else by
+        return cls(columns.answers, kind, by, columns.winner_values or {}, inputs, Spelling.of(columns))
 
     @property
     def better(self) -> str:
@@ -64,18 +100,23 @@ class Verdict:
         """How a person names each answer; () where their number differs."""
         return self.answers if len(self.answers) > 1 else ("A", "B") if self.kind == "winner" else ()
 
-    def read(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """The columns that are read of a table with ``columns``: of ``completions.text`` that is ``completions``."""
-        return tuple(dict.fromkeys(split(name, columns)[0] for name in (*self.answers, *self.by)))
+    @property
+    def text(self) -> str:
+        """What compares the answers, in words."""
+        return f"column {self.by[0]!r}" if self.kind == "winner" else f"{self.kind} {', '.join(self.by)}"
 
+    def number(self, column: str, cell: str) -> float | None:
+        """The rating or rank in a ``cell`` of ``column``, None without one; raises Unusable."""
+        try:
+            return rating(cell) if self.kind == "ratings" else number(cell)
+        except ValueError:
+            expected = "a number, or an empty cell" if self.kind == "ranks" else _RATING
+            raise Unusable(column, "not a number", expected, shown(cell)) from None
 
-def split(name: str, columns: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """(column, keys inside its objects) of ``name``, which is one of ``columns`` or begins with one and a dot."""
-    parts = name.split(".")
-    for end in range(len(parts), 0, -1):
-        if (column := ".".join(parts[:end])) in columns:
-            return column, tuple(parts[end:])
-    return name, ()
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that are read."""
+        return tuple(dict.fromkeys((*self.answers, *self.by)))
 
 
 class Sides:
@@ -165,3 +206,9 @@ def number(cell: str) -> float | None:
     if found in (float("inf"), -float("inf")) or found != found:
         raise ValueError(value)
     return found
+
+
+def rating(cell: str) -> float | None:
+    """A rating: a number, or 1 and 0 for a word or sign such as good and bad; raises ValueError for another text."""
+    word = _SIGNS.sub("", cell).strip().casefold().replace("_", " ").replace("-", " ")
+    return 1.0 if word in _GOOD else 0.0 if word in _BAD else number(cell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
@@ -50,6 +50,8 @@ class Table:
     ``rows``: a tuple, or ``Streamed`` where they are too large for memory. ``ignored``: sentences about what was left out, such
     as empty rows at the end. ``hub``: of a dataset on the hub its name, its commit (``revision``), config and split.
     ``made``: columns that the source lacks, and ``left_out``: how many of its rows are left out, see ``judged.judged``.
+    ``inner``: columns that reach into objects -> the column of these.
+    ``elsewhere``: column -> line of a row -> the line where its cell was, if that is another one.
     """
 
     name: str
@@ -62,10 +64,13 @@ class Table:
     hub: Mapping[str, str | None] | None = None
     made: tuple[str, ...] = ()
     left_out: int = 0
+    inner: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
     def place(self, line: int, column: str | None = None) -> str:
         """Where a mistake is: ``file:line``, or a range for Sheets' name box such as ``Train!C7`` or ``Train!7:7``."""
         letter = (self.letters or {}).get(column or "")
+        line = self.elsewhere.get(column or "", {}).get(line, line)
         return place_of(self.name, line) if letter is None else f"{place_of(self.name, line).rpartition('!')[0]}!{letter}{line}"
 
     @cached_property

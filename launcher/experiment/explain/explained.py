@@ -17,10 +17,9 @@ from ...errors import UsageError, nearest
 from ..other_tools.other_names import meaning
 from ..other_tools.trl_fields import FIELDS, REFUSED, Fate, Field, trl_example, trl_fields
 from ..schema import Experiment
-from ..sections.data_checks import Check
 from ..sections.hyperparameters import Hyperparameters
+from ..sections.rule import Rule
 from ..sections.section import Section
-from ..sections.watched import Rule
 from .effects import effects, idle_with, on_paths
 
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
@@ -110,7 +109,7 @@ def _key(path: str, field: FieldInfo, stated: Mapping[str, str]) -> Key:
     section = next((part for part in (field.annotation, *typing.get_args(field.annotation)) if _is_section(part)), None)
     below = keys(section, f"{path}.", here) if section is not None else ()
     own = None if field.is_required() else field.get_default(call_default_factory=True)
-    if isinstance(own, Rule | Check):  # each rule has its own defaults
+    if isinstance(own, Rule):  # each rule has its own defaults
         below = tuple(replace(one, default=code(getattr(own, one.name))) for one in below)
         example = f"{name}: {'warn' if own.action == 'off' else 'off'}"  # YAML 1.1's false, which a rule takes
     else:
@@ -153,7 +152,7 @@ def default_of(field: FieldInfo) -> str:
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True)
-    if isinstance(value, Rule | Check):
+    if isinstance(value, Rule):
         return code(value.action)
     return "" if isinstance(value, Section) else code(value)
 
@@ -203,9 +202,7 @@ def _type(annotation: Any) -> str:
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return "mapping"
     if isinstance(annotation, type) and issubclass(annotation, Rule):
-        return "`warn`, `stop`, `off`, or a mapping of `action` and `threshold`"
-    if isinstance(annotation, type) and issubclass(annotation, Check):
-        return "`error`, `warn`, `off`, or a mapping of `action` and `threshold`"
+        return f"{_type(annotation.model_fields['action'].annotation)}, or a mapping of `action` and `threshold`"
     return "mapping" if _is_section(annotation) else _WORDS[annotation]
 
 

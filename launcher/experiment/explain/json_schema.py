@@ -11,7 +11,7 @@ from ..sections.on import EFFECTS
 
 _TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
 _TEXT: Final = r"\$\{\w+|^[-+]?[\d.]+[eE][-+]?\d+$"  # a variable, and 1e-5, which YAML 1.1 takes for text
-_ACTIONS: Final = ("Check", "Rule")  # a rule's mapping may be its action alone
+_ACTIONS: Final = ("Check", "HealthRule")  # a rule's mapping may be its action alone
 
 
 def json_schema() -> dict[str, Any]:

@@ -46,7 +46,8 @@ class ColumnMapping(Section):
     answers: Texts | None = Field(
         None,
         examples=[["response_a", "response_b"]],
-        description="columns of the answers where another column says which is better, or the column of lists of them",
+        description="columns of the answers where another column says which is better; or one column, of lists of them or with "
+        "one rated answer a row",
     )
     winner: Text | None = Field(
         None,
@@ -59,7 +60,9 @@ class ColumnMapping(Section):
         description="what else winner may hold -> the column of the better answer, or tie",
     )
     ratings: Texts | None = Field(
-        None, examples=[["score_a", "score_b"]], description="columns of the answers' ratings: the highest is chosen"
+        None,
+        examples=[["score_a", "score_b"]],
+        description="columns of the answers' ratings, numbers or words such as good and bad: the highest is chosen",
     )
     ranks: Texts | None = Field(
         None, examples=[["rank_a", "rank_b"]], description="columns of the answers' ranks: 1, the lowest, is chosen"

@@ -76,7 +76,7 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
         yield "use_weighting", "conflicts with loss_type aot, which sorts the pairs"
     if h.trl.get("use_weighting") and "sft" in h.loss_type:
         yield "use_weighting", "conflicts with loss_type sft, which is one mean over all pairs of a batch"
-    yield from optimizer.contradictions(h.optim, h.warmup_ratio, h.trl)
+    yield from optimizer.contradictions(h.optim, h.weight_decay, h.warmup_ratio, h.trl)
     why = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) if h.dpo_path == "fast" else None
     if why is not None:
         yield "dpo_path", f"must be auto or plain: {why}"

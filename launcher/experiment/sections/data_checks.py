@@ -2,33 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer
+from pydantic import BeforeValidator, Field
 
 from .data_rules import DATA_RULES
-from .section import Float, Section, action_of_word
+from .rule import Rule, rule_field
+from .section import Section, action_of_word
 
 
-class Check(Section):
+class Check(Rule):
     """One rule: what its finding is, and from which threshold on; None is the rule's own."""
 
     action: Literal["error", "warn", "off"] = Field("warn", examples=["error"], description="what a finding does")
-    threshold: Float | None = Field(
-        None, examples=[2.0], description="from which value on something is found; unset: the rule's own"
-    )
-
-    @model_serializer
-    def _short(self) -> str | dict[str, Any]:
-        return self.action if self.threshold is None else {"action": self.action, "threshold": self.threshold}
 
 
 Checked = Annotated[Check, BeforeValidator(action_of_word)]
 
 
 def _checked(name: str) -> Any:
-    """The field of the rule ``name``."""
-    rule = DATA_RULES[name]
-    default = "" if rule.threshold is None else f" ({rule.threshold:g})"
-    return Field(default_factory=lambda: Check.model_construct(action=rule.action), description=rule.about + default)
+    return rule_field(Check, DATA_RULES[name])
 
 
 class DataChecks(Section):

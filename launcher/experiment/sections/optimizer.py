@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-_DECAY: Final = "weight_decay"
+_DECAY: Final = "weight_decay"  # in optim_args it is idle: transformers' groups of parameters have the setting of this name
 _LOW_RANK: Final = ("rank", "update_proj_gap", "scale", "proj_type")
 _ADEMAMIX: Final = ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")
 _LOW_BIT: Final = ("block_size", "bf16_stochastic_round")
@@ -27,6 +27,9 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # Parts of the names of optimizers that read none of adam_beta1, adam_beta2 and adam_epsilon.
 WITHOUT_ADAM: Final = ("adafactor", "sgd", "adagrad", "rmsprop", "galore", "lomo", "grokadamw")
+# Parts of the names of optimizers that transformers gives groups of parameters without weight_decay: their own default holds.
+WITHOUT_DECAY: Final = ("galore", "apollo", "lomo")
+_OWN_DECAY: Final[Mapping[str, float]] = {"galore_adamw_8bit": 0.01}  # a default that is not 0, by the beginning of a name
 # Schedules without a warm-up -> what to use instead.
 WITHOUT_WARMUP: Final[Mapping[str, str]] = {
     "constant": "constant_with_warmup",
@@ -41,7 +44,9 @@ def arguments_of(optim: str) -> tuple[str, ...]:
     return next((names for part, names in ARGUMENTS.items() if part in optim), ())
 
 
-def contradictions(optim: str, warmup_ratio: float | None, trl: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def contradictions(
+    optim: str, weight_decay: float, warmup_ratio: float | None, trl: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
     """(key, end of the sentence that begins with it) of settings that ``optim`` would leave out, or take for something else."""
     given, known = trl.get("optim_args"), arguments_of(optim)
     if given and not known:
@@ -51,7 +56,14 @@ def contradictions(optim: str, warmup_ratio: float | None, trl: Mapping[str, Any
         if any(len(part) != 2 for part in parts):
             yield "optim_args", f"must be written name=value, name=value; found {given!r}"
         elif unknown := [part[0] for part in parts if part[0] not in known]:
-            yield "optim_args", f"has {', '.join(unknown)}, which {optim} does not read; it reads {', '.join(known)}"
+            reads = ", ".join(name for name in known if name != _DECAY)
+            yield "optim_args", f"has {', '.join(unknown)}, which {optim} does not read; it reads {reads}"
+        elif _DECAY in (part[0] for part in parts):
+            yield "optim_args", f"has {_DECAY}, which {optim} does not take from there; use weight_decay"
+    if any(part in optim for part in WITHOUT_DECAY):
+        own = next((value for name, value in _OWN_DECAY.items() if optim.startswith(name)), 0.0)
+        if weight_decay != own:
+            yield "weight_decay", f"is always {own:g} with optim: {optim}" if own else f"has no effect with optim: {optim}"
     for name, default in (("adam_beta1", 0.9), ("adam_beta2", 0.999), ("adam_epsilon", 1e-8)):
         is_left_out = any(part in optim for part in WITHOUT_ADAM) or (name == "adam_epsilon" and "lion" in optim)
         if is_left_out and trl.get(name, default) != default:

@@ -2,33 +2,24 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_serializer
+from pydantic import BeforeValidator, Field
 
 from ...health import RULES
-from .section import Float, Section, action_of_word
+from .rule import Rule, rule_field
+from .section import Section, action_of_word
 
 
-class Rule(Section):
+class HealthRule(Rule):
     """One health rule: what to do, and from which threshold on; None is the rule's own."""
 
     action: Literal["warn", "stop", "off"] = Field("warn", examples=["stop"], description="what a finding does")
-    threshold: Float | None = Field(
-        None, examples=[0.5], description="from which value on something is found; unset: the rule's own"
-    )
-
-    @model_serializer
-    def _short(self) -> str | dict[str, Any]:
-        return self.action if self.threshold is None else {"action": self.action, "threshold": self.threshold}
 
 
-Watched = Annotated[Rule, BeforeValidator(action_of_word)]
+Watched = Annotated[HealthRule, BeforeValidator(action_of_word)]
 
 
 def _watched(name: str) -> Any:
-    """The field of the rule ``name`` of launcher.health."""
-    rule = RULES[name]
-    default = "" if rule.threshold is None else f" ({rule.threshold:g})"
-    return Field(default_factory=lambda: Rule.model_construct(action=rule.action), description=rule.about + default)
+    return rule_field(HealthRule, RULES[name])
 
 
 class Health(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from ...digest import sha256_of
 from ...errors import CredentialError, ExperimentError, UnreachableError
 from ...experiment.sections.data_file import file_of, split_sheet
 from ...experiment.sections.hub_data import HUB, REMOTE, HubData, recorded_commit
@@ -212,8 +212,7 @@ def kept_there(archive: Archive, run: ClusterRun, inside: Path) -> tuple[str, Ma
 def _sha256(file: Path) -> str | None:
     """None where the file cannot be read."""
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError:
         return None
 

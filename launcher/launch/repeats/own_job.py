@@ -31,7 +31,7 @@ def own_job(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any], say: Cal
     texts = {path: text.decode() for path, text in _files(where.cluster, run, volumes["config"]).items()}
     own = {path.removeprefix(f"{run.index}/"): text for path, text in texts.items() if path.startswith(f"{run.index}/")}
     recorded = Recorded.parsed(run.name, own["experiment.json"], own.get("deepspeed.json"), json.loads(own["record.json"]))
-    say(f"{run.name}: it gets a Job of its own; the other points of {run.sweep} are not touched")
+    say(f"{run.name}: it gets its own Job; the other points of {run.sweep} are not touched")
     local = _local(where.cluster, run, volumes, str(recorded.experiment.datasets_path))
     return partial(_create, made(where, run, recorded, local, own["experiment.json"], say), obj)
 

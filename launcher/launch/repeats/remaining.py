@@ -90,7 +90,7 @@ class Remaining:
     def _full(self, left: Sequence[str]) -> str:
         parallel = self._parallel
         why = not_ended([run.name for run in self.active]) + ("" if parallel is None else f", and --parallel is {parallel}")
-        now = "" if parallel is None else f"resume one now, in a Job of its own, with: launcher resume {left[0]}; or "
+        now = "" if parallel is None else f"resume one now, in its own Job, with: launcher resume {left[0]}; or "
         later = f"{'' if now else 'resume '}all when the others have ended with: launcher resume {self.name}"
         return f"{in_words(left)} {'is' if len(left) == 1 else 'are'} not resumed: {why}\n    hint:     {now}{later}"
 

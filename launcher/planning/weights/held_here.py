@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...backends.spec.sizes import size_in_bytes
 from ...job.target import Target
+from ..machines import main_memory
 from ..machines.gpus import Gpu
 from ..machines.here import gpu_here
 from ..sizes.config_file import find_model_config
@@ -31,7 +32,7 @@ def held_here(
     """
     storage = target.settings.storage_config
     config, where = find_model_config(target.base, Path(), caller, sizes, storage=storage, network=network)
-    bounds = [size for size in (_free(), None if limit is None else size_in_bytes(limit)) if size is not None]
+    bounds = [size for size in (main_memory.available(), None if limit is None else size_in_bytes(limit)) if size is not None]
     main, experiment = min(bounds, default=None), target.settings
     adapters = 0 if target.adapter is None else 2 if experiment.adapter is not None else 1
     found = Held(experiment, config, Machine(cuda=False), main, main, adapters, _stored(Path(where).parent, config))
@@ -43,11 +44,3 @@ def _stored(folder: Path, config: ModelConfig) -> int:
     """Bytes of the model's files; of 16-bit weights where they are not on this disk."""
     found = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return found or 2 * config.parameters
-
-
-def _free() -> int | None:
-    """Main memory that programs can have without swapping."""
-    file = Path("/proc/meminfo")
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    found = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), None)
-    return int(found) * 1024 if found else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -51,13 +51,8 @@ class PairReward:
         return {**fields, "margin": self.margin, "columns": columns}
 
 
-def written(pairs: Iterable[PairReward]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(pair.json(), ensure_ascii=False) + "\n" for pair in pairs)
-
-
 def parsed(text: str) -> list[PairReward]:
-    """The reverse of ``written``; raises ValueError or KeyError for other text."""
+    """The reverse of ``json_lines.written``. Raises ValueError or KeyError for other text."""
     return [PairReward.of(json.loads(line)) for line in text.splitlines()]
 
 

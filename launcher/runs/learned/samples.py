@@ -32,13 +32,8 @@ class Sample:
         return {name: value for name, value in asdict(self).items() if value is not None or name == "row"}
 
 
-def written(samples: Iterable[Sample]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(one.json(), ensure_ascii=False) + "\n" for one in samples)
-
-
 def parsed(text: str) -> list[Sample]:
-    """The reverse of ``written``; raises ValueError or TypeError for other text. What a later version adds is left out."""
+    """The reverse of ``json_lines.written``. Raises ValueError or TypeError for other text. Unknown fields are left out."""
     known = Sample.__dataclass_fields__
     return [Sample(**{name: value for name, value in json.loads(line).items() if name in known}) for line in text.splitlines()]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -68,13 +68,8 @@ def count(margins: Sequence[float], noise: float) -> int:
     return sum(score > _SURE for score in low) if is_chance else len(low)
 
 
-def written(suspects: Iterable[Suspect]) -> str:
-    """One JSON object a line."""
-    return "".join(json.dumps(one.json(), ensure_ascii=False) + "\n" for one in suspects)
-
-
 def parsed(text: str) -> list[Suspect]:
-    """The reverse of ``written``; raises ValueError or TypeError for other text."""
+    """The reverse of ``json_lines.written``. Raises ValueError or TypeError for other text."""
     return [Suspect(**json.loads(line)) for line in text.splitlines()]
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...digest import sha256_of
 from ...errors import StorageError, UsageError
 from ...experiment.schema import StorageConfig
 from ...runs.whole import sync_tree
@@ -24,7 +25,7 @@ from ..client.explained import endpoint_of, explained, no_address
 from ..client.store import EFFORT, Effort, Store
 from ..inventory import Inventory, inventory, unfinished
 from ..manifest import Entry
-from ..objects import receive, sha256_of
+from ..objects import receive
 from ..place import Place
 from ..progress import Listener, Meter
 from ..workers import Workers

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from ...digest import sha256_of
 from ...errors import StorageError, UnreachableError
 from ...experiment.schema import StorageConfig
 from ..client.explained import endpoint_of, explained, no_address, shown_endpoint
 from ..client.store import EFFORT, Effort, Store
 from ..inventory import Inventory, inventory, unfinished
-from ..objects import receive, sha256_of
+from ..objects import receive
 from ..place import Place
 from ..progress import Listener, Meter
 from ..workers import Workers

@@ -218,3 +218,24 @@ def test_no_cluster_at_all_is_one_finding(tmp_path: Path) -> None:
     done = doctor(tmp_path, "--cluster", KUBECONFIG=str(tmp_path / "none"))
     assert done.returncode == 1
     assert done.stdout.startswith("missing  cluster  no cluster: ")
+
+
+def test_what_a_killed_submit_left_is_listed_with_the_command_that_removes_it(tmp_path: Path, cluster: Any) -> None:
+    apply(cluster, "overlays/cluster")
+    for name, job in (("left", None), ("alive", "Job")):
+        labels = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "run", "dpo-launcher/run": name}
+        metadata = {"name": name, "namespace": "dpo", "labels": labels, "creationTimestamp": "2026-11-01T00:00:00Z"}
+        for kind in ("Service", "ConfigMap"):
+            cluster.objects.put({"kind": kind, "metadata": metadata})
+        young = {**metadata, "name": f"{name}-data", "creationTimestamp": controllers.now()}
+        cluster.objects.put({"kind": "ConfigMap", "metadata": young})
+        if job:
+            spec = {"template": {"metadata": {}, "spec": {"containers": [{"name": "trainer"}]}}}
+            annotations = {"dpo-launcher/run": name, "dpo-launcher/folder": "out/runs/alive", "dpo-launcher/nodes": "1"}
+            cluster.objects.put({"kind": job, "metadata": {**metadata, "annotations": annotations}, "spec": spec})
+    found = findings(doctor(tmp_path, "-n", "dpo", "--json", KUBECONFIG=str(cluster.kubeconfig)))
+    (left,) = [one for what, one in found.items() if what.startswith("left by ")]
+    assert left["detail"].startswith("Service left, ConfigMap left: nothing owns them, because a submit was killed")
+    assert (left["what"], left["state"], left["command"], left["is_needed"]) == (
+        "left by left", "unknown", "launcher rm left -n dpo", False
+    )  # fmt: skip

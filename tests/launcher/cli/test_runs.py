@@ -170,7 +170,7 @@ def test_ps_finds_a_running_a_finished_and_a_killed_run(home):
     wait_for(lambda: "lost" in launcher(home, "status", "killed").stdout)
     wait_for(lambda: launcher(home, "ps").stdout.count("2/2") == 3)
     table = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "yyyy-mm-dd hh:mm", launcher(home, "ps").stdout)
-    assert re.sub(r"\d+ s\b", "N s", table) == (
+    assert re.sub(r"(?:\d+ min )?\d+ s\b", "N s", table) == (
         "RUN       STATE       STEP  ACCURACY      MARGIN  HEALTH  STARTED (UTC)     TOOK\n"
         "running   running     2/2   0.75 (train)  +0.500  -       yyyy-mm-dd hh:mm  N s\n"
         "killed    lost (137)  2/2   0.75 (train)  +0.500  -       yyyy-mm-dd hh:mm  N s\n"

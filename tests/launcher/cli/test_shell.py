@@ -59,7 +59,7 @@ class Person:
     def types(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
-    def sees(self, text: str, seconds: float = 30) -> None:
+    def sees(self, text: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while text.encode() not in self.seen:
             assert time.monotonic() < deadline, f"not seen: {text!r} in {self.seen!r}"

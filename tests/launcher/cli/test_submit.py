@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cluster_api import ClusterApi, controllers
+from tests.waiting import wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 LAUNCHER = [sys.executable, "-m", "launcher"]
@@ -368,7 +368,7 @@ def test_no_cluster(home: Path, api: ClusterApi) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interruption_removes_what_was_created(number: int, home: Path, api: ClusterApi) -> None:
-    api.slow(1, "/jobs$|/jobs[?]fieldValidation=Strict$", method="POST", times=None)
+    gate = api.hold("/jobs$|/jobs[?]fieldValidation=Strict$", method="POST")
     process = subprocess.Popen(
         [*LAUNCHER, "submit", "demo"],
         cwd=home,
@@ -377,11 +377,9 @@ def test_an_interruption_removes_what_was_created(number: int, home: Path, api: 
         stdout=subprocess.DEVNULL,
         text=True,
     )
-    deadline = time.monotonic() + 30
-    while not [one for one in api.asked("POST", "/jobs$") if "dryRun" not in one.query]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_for(lambda: [one for one in api.asked("POST", "/jobs$") if "dryRun" not in one.query])
     process.send_signal(number)
+    threading.Timer(1, gate.set).start()  # the server does what nobody waits for any more
     _, said = process.communicate(timeout=300)
     api.settle()
     assert process.returncode == 130

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tests.s3.server import PART, MotoServer
 
 KEYS = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
 EFFORT = Effort(part=PART, threads=4, attempts=4, pause=0.001, timeout=30)
+# For a server that is silent: it answers late, too, where the machine is busy.
+IMPATIENT = replace(EFFORT, attempts=10, timeout=0.3)
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
+import pytest
+
+from launcher.storage import progress
 from launcher.storage.progress import Lines, Meter, Progress
 
 
@@ -21,11 +25,17 @@ def test_a_transfer_that_stalls_is_told_again_and_again() -> None:
     assert len(said) == told, "nothing is told after the end"
 
 
-def test_a_transfer_that_takes_less_than_a_second_is_not_told() -> None:
+def test_a_transfer_that_takes_less_than_a_second_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    clock = SimpleNamespace(monotonic=lambda: 5.0)
+    monkeypatch.setattr(progress, "time", clock)
     with Meter(10, Lines("uploaded", said.append)) as meter:
-        meter.add(10)
-    assert said == []
+        clock.monotonic = lambda: 5.9
+        meter.add(9)
+        assert said == []
+        clock.monotonic = lambda: 6.1
+        meter.add(1)
+    assert said == [], "it is complete"
 
 
 def test_a_transfer_whose_size_is_unknown_yet_says_that_it_waits() -> None:

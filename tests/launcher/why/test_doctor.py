@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.why import machine, namespace
+from launcher.why import Explanation, machine, namespace
 from launcher.why.doctor import Checkup, Finding, Work, then_here, then_there
 
 APPLY = "kubectl apply -k k8s/overlays/cluster"
@@ -109,6 +109,18 @@ def reading(reason: str | None = None, ready: bool = False) -> dict[str, Any]:
 def test_a_reader_that_is_not_there_or_not_ready_is_missing(pods, words, command):
     found = namespace.reader(pods, "dpo", APPLY)
     assert (found.state, found.detail, found.command) == ("missing", words, command)
+
+
+def test_a_reader_whose_registry_wants_a_login_gets_a_pull_secret():
+    denied = Explanation(
+        "unauthorized", "cannot pull r/dpo:1: permission denied by the registry, or image not found", "set a key"
+    )
+    found = namespace.reader([reading("ImagePullBackOff")], "dpo", APPLY, denied)
+    patch = """'{"spec":{"template":{"spec":{"imagePullSecrets":[{"name":"SECRET"}]}}}}'"""
+    assert found.command == f"kubectl -n dpo patch deployment dpo-tensorboard -p {patch}"
+    create = "create it with: kubectl -n dpo create secret docker-registry registry"
+    missing = Explanation("unauthorized", "cannot pull r/dpo:1: pull secret registry not found in the namespace", create)
+    assert namespace.reader([reading("ImagePullBackOff")], "dpo", APPLY, missing).command == create
 
 
 def test_a_reader_that_is_ready_is_one_among_others():

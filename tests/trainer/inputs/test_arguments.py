@@ -12,7 +12,7 @@ import torch
 from launcher.errors import ExperimentError
 from launcher.experiment.other_tools.trl_fields import trl_fields
 from launcher.experiment.schema import Experiment
-from launcher.experiment.sections.optimizer import WITHOUT_ADAM, arguments_of
+from launcher.experiment.sections.optimizer import WITHOUT_ADAM, WITHOUT_DECAY, arguments_of
 from launcher.runs.run_dir import RunDir
 from trainer.inputs.arguments import arguments, check_optimizer, check_schedule
 from trainer.inputs.models.model import Precision
@@ -84,6 +84,8 @@ def test_what_an_optimizer_reads_is_what_transformers_reads_for_it(optim: str) -
     assert set(arguments_of(optim)) == read
     of_adam = any(name in source for name in ("adam_kwargs", "adam_beta1"))
     assert of_adam or any(part in optim for part in WITHOUT_ADAM)
+    makes_groups = any(part in source for part in ("_setup_low_rank_optimizer", '"model": ctx.model'))
+    assert makes_groups == any(part in optim for part in WITHOUT_DECAY)
 
 
 @pytest.mark.parametrize(

@@ -139,8 +139,8 @@ def test_a_hub_that_comes_back_is_waited_for(hub: Hub, experiment: Experiment, c
     from trainer.processes.waiting import Waiting
 
     hub.status, hub.times = 503, 2
-    assert Waiting(longest=60, first=0.01)(lambda: tokenizer(experiment)).pad_token is not None
-    said = f"waiting: the hub ({hub.url}) cannot be reached: HTTP 503 (Service Unavailable); trying again for up to 60 s\n"
+    assert Waiting(longest=600, first=0.01)(lambda: tokenizer(experiment)).pad_token is not None
+    said = f"waiting: the hub ({hub.url}) cannot be reached: HTTP 503 (Service Unavailable); trying again for up to 10 min\n"
     assert capsys.readouterr().out == said  # once a minute
     assert hub.times == 0
 

@@ -250,9 +250,11 @@ sys.path.insert(0, {repository!r})
 from tests.trainer.reference.test_reference import direct, look_up, some_pairs
 
 def score(pairs):
-    with open({log!r}, "a") as log:
+    with open({log!r}, "a+") as log:
         log.writelines(f"{{pair.line}}\\n" for pair in pairs)
-    time.sleep({pause})
+        log.seek(0)
+        far = len(log.readlines())
+    time.sleep({pause} if far < {hold} else 600)
     return direct(pairs)
 
 pairs = some_pairs({count})
@@ -265,7 +267,7 @@ print((found.logps == direct(pairs)).all().item(), found.misses)
 
 def test_a_killed_pass_goes_on_where_it_was(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    process = _process(tmp_path, log, pause=0.05, every=0.0)
+    process = _process(tmp_path, log, pause=0.05, every=0.0, hold=200)
     (tmp_path / "start").touch()
     wait_for(lambda: log.exists() and len(log.read_text().splitlines()) >= 40)
     os.kill(process.pid, signal.SIGKILL)
@@ -364,11 +366,13 @@ def _ranks(world: int, pairs: TokenPairs, caches: list[Path], *, budget: int) ->
     return scorers, [results[rank] for rank in range(world)]
 
 
-def _process(root: Path, log: Path, *, pause: float, every: float) -> subprocess.Popen[str]:
+def _process(root: Path, log: Path, *, pause: float, every: float, hold: int = 1000) -> subprocess.Popen[str]:
+    """``hold``: the number of pairs after which it stands still until it is killed."""
     code = PROCESS.format(
         repository=str(REPOSITORY),
         log=str(log),
         pause=pause,
+        hold=hold,
         every=every,
         count=400,
         start=str(root / "start"),

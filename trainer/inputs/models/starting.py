@@ -9,22 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from accelerate.utils import gather_object
 from huggingface_hub import snapshot_download
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from launcher.errors import ExperimentError, Mistake, StorageError
-from launcher.experiment.files import read_env
+from launcher.digest import sha256_of
+from launcher.errors import ExperimentError, Mistake
 from launcher.experiment.schema import Experiment
 from launcher.job.adapter_config import ADAPTER, AdapterConfig, check_start, followed, of_model, other_base
 from launcher.job.model import TOKENIZER_FILES
 from launcher.job.starting import WEIGHTS, check_files, check_named, split_revision
 from launcher.runs.run_dir import expanded
-from launcher.storage import Lines, fetch_folder
 
-from ...output import EVERY, notices, say, stage
+from ...output import EVERY, notices, stage
 from ...processes.waiting import AT_ONCE, Waiting
-from ..bucket import model_path
+from ..bucket import folder_from_bucket, model_path
 from ..hub import from_hub
 from .model import not_loaded
 
@@ -152,7 +150,7 @@ def _folder(
     if local.is_dir():
         return local, None
     if name.startswith("s3://"):
-        return _from_bucket(experiment, name, cache, first=first, waiting=waiting), None
+        return folder_from_bucket(experiment, "adapter", name, cache, first=first, waiting=waiting), None
     identity, pinned = split_revision(name)
     check_named(name, "restore it, or the copy in the run's folder: start")
     revision = commit or pinned
@@ -169,20 +167,9 @@ def _folder(
     return found, found.name
 
 
-def _from_bucket(experiment: Experiment, name: str, cache: Path, *, first: bool, waiting: Waiting) -> Path:
-    lines = Lines("downloaded", say) if first else None
-    with stage(f"downloading {name}", after=EVERY):
-        storage, env = experiment.storage_config, read_env(Path())
-        found = waiting(lambda: fetch_folder(name, storage=storage, env=env, cache=cache, listener=lines))
-    if len(set(gather_object([found.name]))) > 1:  # the same contents have the same folder
-        raise StorageError(f"{name}: the adapter changed during the download: the ranks hold different versions; start again")
-    return found
-
-
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of(file)
     except OSError as error:
         what = f"cannot read {file}"
         raise ExperimentError(Mistake("adapter", what, "a readable file", (error.strerror or str(error)).lower())) from error

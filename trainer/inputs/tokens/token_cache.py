@@ -5,7 +5,6 @@ Its name has the SHA-256 of its bytes: Arrow reads some damaged files as other i
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from launcher.digest import sha256_of
 
 from .token_pairs import PARTS, Numbers, TokenPairs
 
@@ -30,7 +31,7 @@ def write_ids(file: Path, pairs: TokenPairs, lost: Numbers) -> None:
             some = pairs[start : start + GROUP]
             columns = [*(some.column(j).cast(_COLUMNS[j].type) for j in range(3)), pa.array(lost[start : start + GROUP])]
             writer.write_table(pa.table(columns, schema=_COLUMNS))
-    aside.replace(file.with_name(f"{file.stem}.{_sha256(aside)}{file.suffix}"))
+    aside.replace(file.with_name(f"{file.stem}.{sha256_of(aside)}{file.suffix}"))
 
 
 def read_ids(file: Path, lines: Sequence[int]) -> tuple[TokenPairs, Numbers] | None:
@@ -40,18 +41,13 @@ def read_ids(file: Path, lines: Sequence[int]) -> tuple[TokenPairs, Numbers] | N
     """
     try:
         hashed = sorted(file.parent.glob(f"{file.stem}.*{file.suffix}"))
-        file = next((path for path in hashed if path.stem == f"{file.stem}.{_sha256(path)}"), file)
+        file = next((path for path in hashed if path.stem == f"{file.stem}.{sha256_of(path)}"), file)
         if hashed and file not in hashed:
             return None
         with pq.ParquetFile(file) as parquet:
             return _filled(parquet, lines)
     except (OSError, pa.ArrowException, KeyError, ValueError):  # Arrow raises OSError for damage, too
         return None
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _filled(parquet: pq.ParquetFile, lines: Sequence[int]) -> tuple[TokenPairs, Numbers]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from ....digest import sha256_of
 from ....errors import LauncherError, UsageError
 from ....runs.whole import sync_tree
 from ..api.cluster import ClusterError
@@ -83,7 +83,7 @@ def hashes(archive: Archive, folder: PurePosixPath) -> dict[str, str]:
 
 def hashes_here(folder: Path) -> dict[str, str]:
     """The same for a folder on this machine."""
-    return {str(path.relative_to(folder)): _sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def _received(archive: Archive, folder: PurePosixPath, aside: Path, told: Told) -> None:
@@ -118,11 +118,6 @@ class _Pieces:
         self._done += len(data[:size])
         self._told(self._done)
         return data[:size]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(folder: Path) -> int:

@@ -37,6 +37,6 @@ def delete_owner(cluster: Cluster, run: ClusterRun, uid: str, *, propagation: st
         if error.status != 409:
             raise
         raise LauncherError(
-            f"{run.name} was started again by somebody else just now: its {run.kind} is a new one, and was left alone\n"
+            f"{run.name} was restarted by someone else just now: its {run.kind} is new and was not touched\n"
             f"    hint:     see who with: launcher status {run.name}"
         ) from error

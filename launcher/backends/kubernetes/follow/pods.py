@@ -42,6 +42,7 @@ def pod_of(obj: Mapping[str, Any], container: str) -> Pod:
         container=_container(status, container),
         created=str(metadata.get("creationTimestamp") or ""),
         is_orphan=not metadata.get("ownerReferences"),
+        selector=tuple(f"{key}={value}" for key, value in ((obj.get("spec") or {}).get("nodeSelector") or {}).items()),
     )
 
 

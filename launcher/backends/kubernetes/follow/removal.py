@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from ..api.cluster import Cluster
@@ -10,10 +11,12 @@ from ..api.errors import unless
 from ..render.kinds import TRAINJOB
 from ..render.names import label_value
 from . import remembered
+from .listed import listed
 from .owner import delete_owner
 from .run import ClusterRun
 
 _OF_A_RUN: Final = "app.kubernetes.io/name=dpo-launcher,app.kubernetes.io/component=run"
+_UNDER_WAY: Final = timedelta(minutes=10)  # in which a submit that has begun to create objects ends
 # Trainer gives a TrainJob the end of any JobSet of its name: the name is taken until an earlier one's JobSet is gone.
 _PROPAGATION: Final = {TRAINJOB.name: "Foreground"}
 
@@ -50,6 +53,21 @@ def left_over(cluster: Cluster, namespace: str, name: str) -> list[str]:
     return [_deleted(cluster, kind, path, one) for kind, path, one in found if not one["metadata"].get("ownerReferences")]
 
 
+def strays(cluster: Cluster, namespace: str) -> dict[str, list[str]]:
+    """Run -> kind and name of each of its objects that nothing owns although it has no Job: what a submit left that was killed,
+    or a Job that was deleted without them. Those of a submit that may still be under way do not count."""
+    old = cluster.now() - _UNDER_WAY
+    found: dict[str, list[str]] = {}
+    for kind, _, one in _objects(cluster, namespace, _OF_A_RUN):
+        metadata = one["metadata"]
+        if not metadata.get("ownerReferences") and datetime.fromisoformat(metadata["creationTimestamp"]) < old:
+            found.setdefault(metadata["labels"].get("dpo-launcher/run", ""), []).append(f"{kind} {metadata['name']}")
+    if found:
+        for run in listed(cluster, namespace, with_pods=False):
+            found.pop(run.obj["metadata"]["labels"].get("dpo-launcher/run", ""), None)
+    return found
+
+
 def _deleted(cluster: Cluster, kind: str, path: str, obj: Mapping[str, Any]) -> str:
     with unless(409):  # it is gone, and another one has its name
         cluster.delete(path, uid=obj["metadata"].get("uid"))
@@ -58,7 +76,11 @@ def _deleted(cluster: Cluster, kind: str, path: str, obj: Mapping[str, Any]) -> 
 
 def _of_run(cluster: Cluster, namespace: str, name: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """(kind, path, object) of the Services and ConfigMaps of the run ``name``."""
+    yield from _objects(cluster, namespace, f"{_OF_A_RUN},dpo-launcher/run={label_value(name)}")
+
+
+def _objects(cluster: Cluster, namespace: str, selector: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     for kind, plural in (("Service", "services"), ("ConfigMap", "configmaps")):
         collection = f"/api/v1/namespaces/{namespace}/{plural}"
-        for one in cluster.list(collection, f"{_OF_A_RUN},dpo-launcher/run={label_value(name)}"):
+        for one in cluster.list(collection, selector):
             yield kind, f"{collection}/{one['metadata']['name']}", one

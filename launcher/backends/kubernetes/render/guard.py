@@ -61,7 +61,7 @@ def _is(*values: Any) -> Callable[[Any], bool]:
 
 
 def _set_by(setting: str) -> tuple[str, str]:
-    return "has a setting of its own", f"set {setting}"
+    return "has its own setting", f"set {setting}"
 
 
 _TRAINER: Final = f"spec.containers.{TRAINER}"
@@ -79,7 +79,7 @@ RULES: Final = (
     Rule("spec.hostPID", _RIGHTS, None, _is(False)),
     Rule("spec.hostIPC", _RIGHTS, "/dev/shm has launch.shm_size", _is(False)),
     Rule("spec.shareProcessNamespace", "the entry must be the first process: it hears the signals", None, _is(False)),
-    Rule("spec.automountServiceAccountToken", _TOKEN, "workload identity mounts a token of its own", _is(False)),
+    Rule("spec.automountServiceAccountToken", _TOKEN, "workload identity mounts its own token", _is(False)),
     Rule("spec.terminationGracePeriodSeconds", "it follows from the time that a checkpoint takes"),
     Rule("spec.ephemeralContainers", "they are added to a running pod"),
     Rule("spec.os", _ENTRY),
@@ -165,7 +165,7 @@ def _against(visit: Visit, mounts: Sequence[str], gpu: str, *, with_claims: bool
     at, value = visit.at, visit.value
     if at == ("spec", "containers", TRAINER, "resources", "limits", gpu):
         if not (value is None and with_claims):
-            yield "the number of GPUs has a setting of its own", "set launch.gpus; null is for GPUs of resources.claims"
+            yield "the number of GPUs has its own setting", "set launch.gpus; null is for GPUs of resources.claims"
         return
     if value is None:
         if visit.before is not None and not any(rule.holds(at) for rule in _REMOVABLE):

@@ -100,6 +100,7 @@ def text(server: Server, namespace: str | None) -> str:
     comments = [
         f"{served.name} with vLLM; apply it with: {apply}",
         f"ask it with: kubectl {'' if space is None else f'-n {space} '}port-forward service/{named.name} {PORT}:80",
+        *(["launch.kubernetes.pod is left out: it is a patch of the pods that train"] if settings.pod else []),
         *([] if settings.queue is None else [f"waits in the queue {settings.queue}, where Kueue has the integration deployment"]),
     ]
     trusted = [] if server.trusted is None else [ca_map(named, server.trusted, immutable=False)]  # it may be applied again

@@ -103,7 +103,7 @@ def _entry(job: Job, spec: KubernetesSpec) -> dict[str, Any]:
 def _check(jobs: Sequence[Job], specs: Sequence[KubernetesSpec]) -> None:
     launch = jobs[0].experiment.launch
     reasons = {
-        "a run over several nodes needs a Job of its own": any(spec.nodes > 1 or spec.kind == JOBSET.name for spec in specs),
+        "a run on several nodes needs its own Job": any(spec.nodes > 1 or spec.kind == JOBSET.name for spec in specs),
         "each TrainJob is one run (launch.kubernetes.kind)": any(spec.kind == TRAINJOB.name for spec in specs),
         "a queue of Kueue decides how many run at the same time": any(spec.queue is not None for spec in specs),
         "launch.kubernetes.active_deadline would end the whole sweep": launch.kubernetes.active_deadline is not None,

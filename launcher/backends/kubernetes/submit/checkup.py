@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ....why import namespace as findings
@@ -10,7 +11,7 @@ from ....why.doctor import Finding
 from ....why.namespace import CLAIMS
 from ..api.cluster import ApiError, Cluster
 from ..api.permissions import PERMISSIONS, SECRET
-from ..follow import beside
+from ..follow import beside, removal
 from .facts import Answer, Facts, Question, gather
 from .probes import explained
 from .trainer import wrong_trainer
@@ -38,6 +39,7 @@ def look(cluster: Cluster) -> list[Finding]:
     ]
     found += claims
     found += _pods_beside(cluster, where, apply)
+    found += _strays(cluster, where)
     found.append(_pods(facts, where))
     found.append(_of(f"secret {SECRET}", facts.secret, lambda obj: findings.secret(SECRET, obj)))
     found.append(findings.addon("JobSet", is_served=facts.has_jobset, works=facts.jobset_works))
@@ -56,6 +58,13 @@ def _pods(facts: Facts, where: str) -> Finding:
     if facts.pod.unseen is not None:
         return findings.unseen("pods", f"not tried: {facts.pod.unseen}")
     return findings.pods(explained(facts.pod, "a run", where))
+
+
+def _strays(cluster: Cluster, where: str) -> list[Finding]:
+    """Only where there are some; who may not list them is told by the permissions."""
+    with suppress(ApiError):
+        return [findings.strays(run, those, where) for run, those in sorted(removal.strays(cluster, where).items())]
+    return []
 
 
 def _pods_beside(cluster: Cluster, where: str, apply: str) -> Iterator[Finding]:

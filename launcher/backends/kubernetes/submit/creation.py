@@ -29,8 +29,8 @@ _PLACES: Final = {
 
 
 _HELD: Final = (
-    "the cluster suspends a {kind} that is in no queue, as Kueue does where it manages all: the run waits until somebody "
-    "resumes it; submit it with --queue: kubectl -n {namespace} get localqueues"
+    "the cluster suspends a {kind} that is in no queue (Kueue's manageJobsWithoutQueueName): the run would wait for ever; submit "
+    "it with --queue, and list the queues with: kubectl -n {namespace} get localqueues"
 )
 
 
@@ -69,7 +69,7 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> list[Warn
                 if obj is spec.owner and is_held(made):
                     notices.append(Warned(_HELD.format(kind=obj["kind"], namespace=namespace)))
             except ApiError as error:
-                refused.append(_taken(cluster, spec, obj, namespace) if error.status == 409 else _refusal(obj, error))
+                refused.append(_taken(cluster, spec, obj, namespace) if error.status == 409 else _refusal(obj, error, namespace))
                 may_pass = may_pass and error.exit_code == UnreachableError.exit_code
     if refused:
         raise NotReady(refused, may_pass=may_pass)
@@ -80,6 +80,13 @@ def create(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> ClusterRun
     """Creates what the pods need, then the Job, JobSet or TrainJob, and makes it the owner of the other objects.
 
     Raises HalfWay, or Interrupted after Ctrl-C, once the objects created before are removed.
+
+    A launcher that is killed before the Job exists leaves objects without an owner: they run nothing, `launcher doctor` lists
+    them, and `launcher rm` removes them. A suspended Job that comes first would own them from the beginning, and is no better. It
+    stays, too, as only finished Jobs have a TTL, and counts in quotas of Jobs. In a queue it does not wait for the others: Kueue
+    may start it at once, and pods that wait for a ConfigMap which never comes keep their GPUs. Nor can its queue be set later:
+    policies, such as the one in Kueue's documentation, refuse a Job without a queue. And `suspend` would have a third meaning,
+    beside `stop` and Kueue: each could undo another.
     """
     *others, owner = spec.objects
     made: Made = {}
@@ -181,13 +188,9 @@ def _taken(cluster: Cluster, spec: KubernetesSpec, obj: Obj, namespace: str) -> 
     return Mistake(where, "an object with this name already exists", hint="choose another --name")
 
 
-def _refusal(obj: Obj, error: ApiError) -> Mistake:
+def _refusal(obj: Obj, error: ApiError, namespace: str) -> Mistake:
     """Why the server refuses an object."""
     where, words = f"{obj['kind']} {obj['metadata']['name']}", error.message
-    webhook, denied, why = words.partition(" denied the request: ")
-    if denied:
-        name = webhook.partition('"')[2].partition('"')[0]
-        return Mistake(where, f"the admission webhook {name} refuses it: {why}", hint="ask the cluster's administrator")
     if "exceeded quota: " in words:
         return Mistake(
             where,
@@ -203,7 +206,8 @@ def _refusal(obj: Obj, error: ApiError) -> Mistake:
     if error.status == 403 and is_no_right(error):
         return Mistake(where, f"permission denied: {words}", hint="ask for the Role in k8s/base/access.yaml")
     if error.status == 403 or is_denied(error):
-        told = refusal(Evidence(run="it", backend="kubernetes", state="starting", is_helper=True), words)
+        seen = Evidence(run="it", backend="kubernetes", state="starting", namespace=namespace, is_helper=True)
+        told = refusal(seen, words)
         return Mistake(where, told.sentence, hint=told.suggestion)
     if error.status in (400, 413, 422):
         return Mistake(where, f"the cluster rejects it: {words}")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ... import Status
 from ..api.cluster import Cluster
 from ..api.errors import ApiError
 from ..api.permissions import PERMISSIONS, Permission
+from ..follow.listed import listed
+from ..follow.run import ClusterRun
 from ..render.kinds import JOB, JOBSET, TRAINJOB
 from ..render.names import label_value
 from .probes import Tried, has_jobset_controller, has_kueue_controller, small, try_pod
@@ -55,7 +59,8 @@ class Facts:
     ``claims`` and ``classes`` are by name; ``queue`` is the LocalQueue, ``has_kueue`` whether the cluster serves Kueue, and
     ``kueue_works`` whether its webhook answered a dry run, None if that is unknown; the same for JobSet. ``trainer``: only
     tried for a TrainJob. ``pod``: a dry run.
-    ``pods``: all of the namespace, only asked for if a claim cannot be mounted on several nodes.
+    ``pods``: all of the namespace, only asked for if a claim cannot be mounted on several nodes. ``listed``: the runs of the
+    namespace with their states, only asked for if a quota counts objects.
     """
 
     denied: Mapping[Permission, tuple[str, ...]]
@@ -75,6 +80,7 @@ class Facts:
     pods: Answer
     earlier: Sequence[Obj]
     version: Answer = Answer()
+    listed: Sequence[tuple[ClusterRun, Status]] = ()
 
     @property
     def annotations(self) -> Mapping[str, str]:
@@ -109,6 +115,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         tried = pool.submit(look_at_trainer, cluster, asked.namespace, is_served="Trainer" in served, is_tried=asked.is_trainjob)
         found = {name: answer.result() for name, answer in claims.items()}
         pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
+        runs = pool.submit(_listed, cluster, asked.namespace, quotas.result())
         classes = {name: ask.one(f"/apis/storage.k8s.io/v1/storageclasses/{name}") for name in _classes(found.values())}
         return Facts(
             denied=_denied({asked: answer.result() for asked, answer in reviews.items()}),
@@ -128,6 +135,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
             pods=pods.result(),
             earlier=[obj for answer in earlier for obj in answer.result().found or []],
             version=version.result(),
+            listed=runs.result(),
         )
 
 
@@ -210,6 +218,16 @@ def _denied(reviews: Mapping[tuple[Permission, str], bool]) -> dict[Permission, 
         if not is_allowed:
             found[permission] = (*found.get(permission, ()), verb)
     return found
+
+
+def _listed(cluster: Cluster, namespace: str, quotas: Answer) -> list[tuple[ClusterRun, Status]]:
+    """The runs with their states, if a quota counts Jobs, Services or ConfigMaps."""
+    hard = {name for quota in quotas.found or [] for name in (quota.get("spec") or {}).get("hard") or {}}
+    if not any(name.startswith("count/") or name in ("services", "configmaps") for name in hard):
+        return []
+    with suppress(ApiError):
+        return [(one.run, one.status) for one in listed(cluster, namespace, with_pods=False)]
+    return []
 
 
 def _classes(claims: Iterable[Answer]) -> set[str]:

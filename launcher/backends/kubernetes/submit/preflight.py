@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,22 +12,17 @@ from ....job.image import NAME
 from ....published import with_manifests
 from ....why.namespace import MADE, OLDEST, TESTED, minor_of
 from ..follow.run import ClusterRun
-from ..render.kinds import JOB, JOBSET, KINDS, TRAINJOB
+from ..render.kinds import TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
-from .capacity import over_quota, requests, unfit
+from .capacity import requests, unfit
 from .claims import APPLY, roles_of, users_of, wrong_claims
 from .facts import Facts, is_of_one_node
 from .probes import Tried, explained
+from .quotas import wrong_quotas
 from .trainer import wrong_trainer
 
 _READER: Final = {"app.kubernetes.io/name": "dpo-launcher", "app.kubernetes.io/component": "reader"}
-_PLURALS: Final = {"Service": "services", "ConfigMap": "configmaps", **{kind.name: kind.resource for kind in KINDS.values()}}
-
-_OF_JOBSETS: Final = ("services", JOB.resource)
-# What controllers make of a run's object: quotas count that, too.
-_BY_CONTROLLERS: Final = {JOBSET.name: _OF_JOBSETS, TRAINJOB.name: (JOBSET.resource, *_OF_JOBSETS)}
-
 # Containers that webhooks are known to add -> what keeps them out.
 _INJECTED: Final = {
     "istio-proxy": 'launch.kubernetes.labels: {sidecar.istio.io/inject: "false"}',
@@ -74,7 +68,7 @@ def preflight(
         *_pod(spec, facts, namespace, is_named_later=is_verified or is_pushed(spec.image.reference, facts, can_push)),
         *wrong_claims(spec, facts, namespace),
         *_secret(spec, facts, namespace),
-        *_quotas(spec, facts),
+        *wrong_quotas(spec, facts),
         *_nodes(spec, facts),
         *_image(spec, facts, can_push),
         *_names(spec),
@@ -95,7 +89,7 @@ def _earlier(spec: KubernetesSpec, facts: Facts, is_named: bool) -> Iterator[Mis
 def _version(facts: Facts) -> Iterator[Mistake]:
     minor = minor_of(facts.version.found or {})
     if 0 < minor < OLDEST:
-        what = f"1.{minor} ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends"
+        what = f"1.{minor} ignores podReplacementPolicy: a restarted pod would run beside the one that is still ending"
         yield Mistake("Kubernetes", what, f"1.{OLDEST} or newer (tested: 1.{TESTED[0]} to 1.{TESTED[1]})")
 
 
@@ -176,15 +170,6 @@ def _secret(spec: KubernetesSpec, facts: Facts, namespace: str) -> Iterator[Mist
         yield Mistake(f"secret {spec.secret}", f"has no key {', '.join(missing)}", hint=hint)
 
 
-def _quotas(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
-    objects = Counter((*(_PLURALS[obj["kind"]] for obj in spec.objects), *_BY_CONTROLLERS.get(spec.kind, ())))
-    counts = {**objects, **{plural.partition(".")[0]: count for plural, count in objects.items()}}
-    for where, what in over_quota(facts.quotas.found or [], spec.pod["spec"], spec.pods, counts):
-        less = "--gpus, --nodes, launch.memory" if spec.pods == spec.nodes else "--parallel, --gpus, launch.memory"
-        hint = f"request less ({less}), ask for more quota, or wait for other runs: launcher ps --cluster"
-        yield Mistake(where, what, hint=hint)
-
-
 def _nodes(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
     if facts.nodes.found is None:
         return
@@ -252,7 +237,7 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
     if OLDEST <= (minor := minor_of(facts.version.found or {})) < TESTED[0]:
         yield Warned(f"Kubernetes 1.{minor} is older than the tested 1.{TESTED[0]} to 1.{TESTED[1]}")
     if facts.nodes.found is None and is_local(spec.image.reference):
-        brought = "it starts only if somebody loaded this image into the nodes (else submit with --registry)"
+        brought = "it starts only if the nodes already have this image (else submit with --registry)"
         yield Warned(f"image {spec.image.reference} is in no registry: {brought}")
     if facts.pod.unseen is not None and {"serviceAccountName", "runtimeClassName"} & spec.pod["spec"].keys():
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")

@@ -13,13 +13,13 @@ from ....errors import LauncherError
 from ....experiment.schema import StorageConfig
 from ....storage.progress import Lines, Meter, size
 from ..api.cluster import Cluster
-from ..api.errors import ExecError
+from ..api.errors import ApiError, ExecError
 from ..render.objects import QUEUE
 from ..render.placement import Folder, Staged
 from ..render.pod import CONTAINER
 from ..render.spec import KubernetesSpec
 from .patience import running_pod
-from .probes import is_held
+from .probes import is_denied, is_held
 from .standing import stands
 
 Say = Callable[[str], None]
@@ -80,7 +80,7 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
     say(f"staging  {folder.path} ({size(folder.size)}) to {staged.target}{'' if claim is None else f' on claim {claim}'}")
     suffix = secrets.token_hex(4)
     job = staging_job(spec, staged, namespace, suffix)
-    if spec.queue is not None and is_held(cluster.create(jobs, job, dry_run=True)):  # Kueue manages all: it waits there, too
+    if spec.queue is not None and _must_queue(cluster, jobs, job):
         job = staging_job(spec, staged, namespace, suffix, queue=spec.queue)
     name = job["metadata"]["name"]
     try:
@@ -94,9 +94,19 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
         cluster.delete(f"{jobs}/{name}", grace=0)
 
 
+def _must_queue(cluster: Cluster, jobs: str, job: Mapping[str, Any]) -> bool:
+    """Whether the cluster lets no Job run that is in no queue: Kueue suspends it, or a policy refuses it."""
+    try:
+        return is_held(cluster.create(jobs, job, dry_run=True))
+    except ApiError as error:
+        if not is_denied(error):
+            raise
+        return True
+
+
 def staging_job(spec: KubernetesSpec, staged: Staged, namespace: str, suffix: str, *, queue: str | None = None) -> dict[str, Any]:
     """A Job with one small pod, otherwise like those of the run, that sleeps until it is deleted; ``queue``: where it waits."""
-    labels = spec.owner["metadata"]["labels"]
+    labels = {**spec.owner["metadata"]["labels"], **spec.pod["metadata"]["labels"]}  # the experiment's patch may add some
     own = {name: value for name, value in labels.items() if not name.startswith(("dpo-launcher/", "kueue.x-k8s.io/"))}
     own["dpo-launcher/user"] = labels["dpo-launcher/user"]
     own["app.kubernetes.io/component"] = "staging"

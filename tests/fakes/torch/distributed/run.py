@@ -8,6 +8,7 @@ FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUS
 FAKE_SAVES    after how many steps rank 0 writes a checkpoint, which takes FAKE_PAUSE seconds, too (never)
 FAKE_ADAPTER  the adapter that rank 0 writes in the end, which takes as long (none); {run} is the run's name
 FAKE_WAIT     seconds that each rank sleeps after that (0)
+FAKE_HOLD     a file in the run's folder, as "attempt-2/go": after its steps rank 0 waits for it where that folder exists (none)
 """
 
 import json
@@ -55,6 +56,9 @@ def rank(folder: Path, number: int, word: str) -> int:
                 time.sleep(pause)
                 if saves and step % saves == 0:
                     write(folder / ".saving" / f"checkpoint-{step}", folder / f"checkpoint-{step}", pause)
+        gate = folder / os.environ.get("FAKE_HOLD", "")
+        while gate.parent.is_dir() and not gate.exists():
+            time.sleep(0.02)
         if "FAKE_ADAPTER" in os.environ:
             (folder / ".adapter").mkdir()
             (folder / ".adapter" / "w.safetensors").write_text(os.environ["FAKE_ADAPTER"].format(run=folder.name))

@@ -385,7 +385,7 @@ def test_stop_suspends_the_job_and_resume_lets_it_go_on(cluster_api, kubernetes)
     played.end(143, "stopped on request, after a checkpoint", "stopped")
     cluster_api.objects.delete("pods", pod, grace=0)
     clear_active(cluster_api)
-    waiter.join(10)
+    waiter.join(120)
     assert not waiter.is_alive()
     assert kubernetes.status(run) == Status("stopped", 143, "stopped on request")
     kubernetes.resume(run)
@@ -462,7 +462,7 @@ def test_a_run_that_somebody_else_has_started_again_meanwhile_is_neither_removed
     kubernetes.resume(seen)
     new = played.run.uid
     for act in (lambda: kubernetes.remove(seen), lambda: start_again(kubernetes.cluster, seen, old)):
-        with pytest.raises(LauncherError, match="first was started again by somebody else just now") as raised:
+        with pytest.raises(LauncherError, match="first was restarted by someone else just now") as raised:
             act()
         assert "hint:     see who with: launcher status first" in str(raised.value)
         assert cluster_api.objects.get("jobs", "first")["metadata"]["uid"] == new
@@ -513,9 +513,11 @@ def test_a_server_that_forgets_every_version_at_once_is_not_asked_without_a_paus
     played.start()
     cluster_api.fail(410, "watch=true", times=None, reason="Expired", message="too old resource version")
     with view.View(kubernetes.cluster, played.run, view.Outage(print)):
+        began = time.monotonic()
         cluster_api.requests.clear()
         time.sleep(1.5)
-        assert len(cluster_api.asked()) <= 8, "two lists and two watches a second"
+        asked = len(cluster_api.asked())
+        assert asked <= 4 * (time.monotonic() - began) + 4, "two lists and two watches a second"
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ class Shell:
     def completed(self, typed: str, wanted: str) -> str:
         """The line after Tab, without what the terminal is told."""
         self._write(f"{typed}\t")
-        text = self._read_until(re.escape(wanted), 30)
+        text = self._read_until(re.escape(wanted))
         self._write("\x15")
         return text
 
@@ -68,7 +68,7 @@ class Shell:
     def _write(self, text: str) -> None:
         os.write(self._terminal, text.encode())
 
-    def _read_until(self, pattern: str, seconds: float = 60) -> str:
+    def _read_until(self, pattern: str, seconds: float = 120) -> str:
         text, end = "", time.monotonic() + seconds
         while time.monotonic() < end and not re.search(pattern, text):
             if select.select([self._terminal], [], [], 0.2)[0]:

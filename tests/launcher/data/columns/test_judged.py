@@ -137,11 +137,14 @@ def test_a_scale_around_zero_is_explained_from_the_first_answer_to_the_second(tm
 
 
 def test_ratings_that_cannot_be_compared_are_mistakes_at_their_rows(tmp_path: Path) -> None:
-    said = mistakes(tmp_path, f"{HEAD},a,b\nQ1,x1,y1,good,2\n", columns={**TWO, "ratings": ["a", "b"]})
-    assert (
-        said
-        == "data/training_data.csv:2: not a number in column 'a'\n    expected: a number, or an empty cell\n    found:    good"
+    said = mistakes(tmp_path, f"{HEAD},a,b\nQ1,x1,y1,fine,2\n", columns={**TWO, "ratings": ["a", "b"]})
+    assert said == (
+        "data/training_data.csv:2: not a number in column 'a'\n"
+        "    expected: a number, true or false, a word such as good, bad, yes, no, up or down, or an empty cell\n"
+        "    found:    fine"
     )
+    said = mistakes(tmp_path, f"{HEAD},a,b\nQ1,x1,y1,good,2\n", columns={**TWO, "ranks": ["a", "b"]})
+    assert said.endswith("    expected: a number, or an empty cell\n    found:    good")
     said = mistakes(tmp_path, f"{HEAD},a\nQ1,x1,y1,4\n", columns={**TWO, "ratings": "a"})
     assert said.startswith("data/training_data.csv:2: no list in column 'a'\n    expected: a list such as")
     listed = '{"prompt": "Q", "answers": ["a", "b"], "ratings": [1, 2, 3]}\n'

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.data.checks.cells import check_rows
-from launcher.data.columns.judged import judged
 from launcher.data.columns.known_names import CHOSEN, PROMPTS, REJECTED, WINNERS
 from launcher.data.columns.mapping import columns_from, missing_columns
 from launcher.data.columns.proposed import Proposal, proposed
-from launcher.data.columns.verdicts import Verdict
 from launcher.data.findings import Findings
+from launcher.data.pairs import prepared
 from launcher.data.tables.formats import text_of
 from launcher.data.tables.table import Row, Table
 from launcher.errors import Mistake
@@ -135,6 +134,57 @@ LAYOUTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         {"input": "prompt", "answers": ["text_a", "text_b", "text_c"], "ranks": ["rank_a", "rank_b", "rank_c"]},
     ),
     (
+        "KTO, one rated answer a row",
+        {"prompt": turn("Why?", "How?"), "completion": GOOD, "label": turn("True", "False")},
+        {"input": "prompt", "answers": "completion", "ratings": "label"},
+    ),
+    (
+        "LLaMA-Factory's KTO, whole conversations",
+        {"messages": turn(*GOOD_TALKS[:2], *BAD_TALKS[:2]), "label": turn("True", "True", "False", "False")},
+        {"answers": "messages", "ratings": "label"},
+    ),
+    (
+        "thumbs in a log",
+        {"user_question": turn("Why?", "How?"), "bot_answer": GOOD, "feedback": turn("thumbs_up", "", "thumbs_down")},
+        {"input": "user_question", "answers": "bot_answer", "ratings": "feedback"},
+    ),
+    (
+        "a rank in each row",
+        {"Question": turn("Why?", "How?"), "Answer": GOOD, "Rank": turn(1, 1, 2, 2), "Model": turn("a", "a", "b", "b")},
+        {"input": "Question", "answers": "Answer", "ranks": "Rank"},
+    ),
+    (
+        "OpenAI's preferences, whose prompt is inside an object",
+        {
+            "input": [{"messages": asked, "tools": [], "parallel_tool_calls": True} for asked in ASKED_TALKS],
+            "preferred_output": [talk[1:] for talk in GOOD_TALKS], "non_preferred_output": [talk[1:] for talk in BAD_TALKS],
+        },
+        {"input": "input.messages", "chosen": "preferred_output", "rejected": "non_preferred_output"},
+    ),
+    (
+        "Label Studio's JSON",
+        {
+            "id": list(range(12)),
+            "data": [{"prompt": q, "answer1": a, "answer2": b} for q, a, b in zip(ASKED, GOOD, BAD, strict=True)],
+            "annotations": turn(*([{"result": [{"value": {"selected": side}}]}] for side in ("left", "right"))),
+        },
+        {
+            "input": "data.prompt", "answers": ["data.answer1", "data.answer2"],
+            "winner": "annotations.0.result.0.value.selected",
+        },
+    ),
+    (
+        "lists of one text, as the arena's on Kaggle",
+        {
+            "prompt": [[asked] for asked in ASKED], "response_a": [[one] for one in GOOD], "response_b": [[one] for one in BAD],
+            "winner_model_a": turn(1, 0), "winner_model_b": turn(0, 1),
+        },
+        {
+            "input": "prompt.0", "answers": ["response_a.0", "response_b.0"],
+            "ratings": ["winner_model_a", "winner_model_b"],
+        },
+    ),
+    (
         "distilabel",
         {"instruction": ASKED, "generations": [[*pair] for pair in zip(GOOD, BAD, strict=True)], "ratings": [[4, 2]] * 12},
         {"input": "instruction", "answers": "generations", "ratings": "ratings"},
@@ -176,8 +226,12 @@ def test_a_layout_is_recognised_by_names_and_cells(columns: Mapping[str, Any], e
         ),
         (
             {"prompt": ASKED, "completion": GOOD, "label": "True"},
-            "which columns are the better and the worse answers: there is one answer to each prompt, in 'completion', "
-            "and pairs need two",
+            "which columns are the better and the worse answers: each prompt has one answer, in 'completion', and DPO compares "
+            "two",
+        ),
+        (
+            {"prompt": turn("Why?", "How?"), "response": GOOD, "helpfulness": turn(1, 4), "correctness": turn(2, 3)},
+            "which column rates the answers (helpfulness, correctness)",
         ),
         ({"prompt": ASKED, "gut": GOOD, "schlecht": BAD}, "which columns are the better and the worse answers"),
         ({"a": GOOD, "chosen": GOOD, "b": BAD, "rejected": BAD}, "which column is the prompt"),
@@ -198,6 +252,14 @@ def test_what_cannot_be_told_is_not_guessed(columns: Mapping[str, Any], missing:
 def test_one_answer_to_each_prompt_is_data_for_sft(columns: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
     found = proposed(table(**columns))
     assert (flat(found), found.missing, found.is_sft) == (expected, None, True)
+
+
+def test_rated_answers_of_which_no_two_belong_to_one_prompt_are_told_what_to_add() -> None:
+    found = proposed(table(prompt=ASKED, completion=GOOD, label=turn("True", "False")))
+    assert found.instead == (
+        "add rows with other answers to the same prompts; or keep the rows whose 'label' is good, delete that column, and learn "
+        "the answers alone: launcher init --data then writes method: sft"
+    )
 
 
 @pytest.mark.parametrize("answers", [{"chosen": GOOD, "rejected": BAD}, {"output": GOOD}])
@@ -250,8 +312,7 @@ def test_whatever_a_table_holds_a_whole_proposal_can_be_read_or_its_rows_are_mis
         {"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": dict(found.mapping), **method}
     )
     wrong: list[Mistake] = []
-    verdict = Verdict.of(experiment.columns)
-    read = made if verdict is None else judged(made, verdict, wrong)
+    read = prepared(made, experiment, wrong)
     mapping = columns_from(experiment, read)
     assert list(missing_columns(read, mapping, experiment)) == []
     check_rows(read, mapping, Findings(experiment.data_checks))

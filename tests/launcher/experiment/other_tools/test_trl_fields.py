@@ -95,8 +95,14 @@ def test_values_that_change_nothing_leave_the_fast_path_open() -> None:
         ),
         (
             {"optim_args": "momentm=0.9", "optim": "sgd"},
-            "optim_args has momentm, which sgd does not read; it reads momentum, dampening, weight_decay, nesterov",
+            "optim_args has momentm, which sgd does not read; it reads momentum, dampening, nesterov",
         ),
+        (
+            {"optim_args": "weight_decay=0.1", "optim": "sgd"},
+            "optim_args has weight_decay, which sgd does not take from there; use weight_decay",
+        ),
+        ({"weight_decay": 0.1, "optim": "apollo_adamw"}, "weight_decay has no effect with optim: apollo_adamw"),
+        ({"weight_decay": 0.0, "optim": "galore_adamw_8bit"}, "weight_decay is always 0.01 with optim: galore_adamw_8bit"),
         (
             {"optim_args": "momentum 0.9", "optim": "sgd"},
             "optim_args must be written name=value, name=value; found 'momentum 0.9'",

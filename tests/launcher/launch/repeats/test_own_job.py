@@ -90,7 +90,7 @@ def test_a_point_that_failed_by_itself_is_resumed_in_a_job_of_its_own_and_its_sw
     pods = pods_at(api, "Running")
     said: list[str] = []
     resumption(where, point("grid-1"), said.append).start()
-    assert said[0] == "grid-1: it gets a Job of its own; the other points of grid are not touched"
+    assert said[0] == "grid-1: it gets its own Job; the other points of grid are not touched"
     assert pods_at(api, "Running") == pods
     own_pod(api)
     assert states() == [("grid-1", "running"), ("grid-2", "running"), ("grid-3", "running")]

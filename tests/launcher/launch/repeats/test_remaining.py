@@ -40,7 +40,7 @@ def test_a_job_is_not_started_again_while_points_of_it_run_and_what_can_be_typed
         resume_points(found, lambda _: None)
     assert str(refused.value) == (
         "grid-1 is not resumed: grid-2 and grid-3 have not ended, and --parallel is 2\n"
-        "    hint:     resume one now, in a Job of its own, with: launcher resume grid-1; "
+        "    hint:     resume one now, in its own Job, with: launcher resume grid-1; "
         "or all when the others have ended with: launcher resume grid"
     )
     assert api.objects.get("jobs", "grid")["metadata"]["uid"] == before

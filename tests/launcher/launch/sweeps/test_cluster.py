@@ -327,7 +327,7 @@ def test_rm_of_a_sweep_names_every_point_that_has_not_ended(api: ClusterApi, tmp
     [
         ("launch.memory=16Gi,32Gi", r"grid-1 and grid-2 differ in their pods"),
         ("launch.kubernetes.queue=team-a,team-b", "a queue of Kueue decides"),
-        ("launch.nodes=2,4", "a run over several nodes needs a Job of its own"),
+        ("launch.nodes=2,4", "a run on several nodes needs its own Job"),
     ],
 )
 def test_points_that_cannot_share_a_job_are_named_before_the_cluster_is_asked(api: ClusterApi, axis: str, why: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.runs.learned.pair_rewards import PairReward, by_column, by_length, parsed, written
+from launcher.runs.learned.json_lines import written
+from launcher.runs.learned.pair_rewards import PairReward, by_column, by_length, parsed
 
 
 def pair(row: int, margin: float, length: int = 10, topic: str = "bread") -> PairReward:

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from launcher.runs.learned.suspects import Suspect, count, cut, parsed, ranked, scores, written
+from launcher.runs.learned.json_lines import written
+from launcher.runs.learned.suspects import Suspect, count, cut, parsed, ranked, scores
 
 
 def margins(pairs: int, swapped: int, seed: int = 0) -> list[float]:

@@ -20,6 +20,7 @@ from launcher.storage import Mirrored
 from launcher.storage.checkpoints.aside import set_folder_aside, set_run_aside
 from launcher.storage.checkpoints.restore import ARRIVING, restore
 from tests.s3.proxy import FaultProxy
+from tests.waiting import wait_for
 from trainer.checkpoints.mirror import First
 
 from ..conftest import EFFORT, KEYS
@@ -289,10 +290,10 @@ def train(folder, first):
         time.sleep(0.05)
 
 for line in sys.stdin:
-    folder, step, seconds = line.split()
+    folder, step = line.split()
     if (child := os.fork()) == 0:
         train(folder, int(step))
-    time.sleep(float(seconds))
+    sys.stdin.readline()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     print("killed", flush=True)
@@ -309,7 +310,11 @@ def test_a_process_killed_at_random_moments_leaves_no_half_checkpoint(place: Mir
         assert process.stdout is not None
         for number in range(12):
             run = new_run(tmp_path / str(number))
-            process.stdin.write(f"{run.path} {max(seen) + 1} {0.8 + 3 * chance.random()}\n")
+            moment = len(proxy.requests) + chance.randint(20, 200)
+            process.stdin.write(f"{run.path} {max(seen) + 1}\n")
+            process.stdin.flush()
+            wait_for(lambda moment=moment: len(proxy.requests) >= moment)
+            process.stdin.write("\n")
             process.stdin.flush()
             assert "killed\n" in iter(process.stdout.readline, ""), "after what an upload that ended tells"
             fresh = new_run(tmp_path / f"fresh-{number}")

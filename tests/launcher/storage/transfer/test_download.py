@@ -5,7 +5,6 @@ import json
 import multiprocessing
 import os
 import resource
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ from launcher.experiment.schema import StorageConfig
 from launcher.storage import Downloaded, Progress, download_folder, upload_folder
 from tests.s3.proxy import Fault, FaultProxy
 from tests.s3.server import PART
+from tests.waiting import wait_for
 
-from ..conftest import EFFORT, KEYS
+from ..conftest import EFFORT, IMPATIENT, KEYS
 
 URI = "s3://models/team/exp_1/m/run-1"
 Config = Callable[..., StorageConfig]
@@ -82,7 +82,7 @@ def test_a_fault_that_passes_costs_a_request_and_nothing_else(
 ) -> None:
     fault = Fault(kind, "GET", match, times=2)
     proxy.faults = [fault]
-    download(tmp_path / "to", storage(), effort=replace(EFFORT, timeout=0.3 if kind == "silent" else 30))
+    download(tmp_path / "to", storage(), effort=IMPATIENT if kind == "silent" else EFFORT)
     assert fault.hits == 2
     assert files(tmp_path / "to") == files(uploaded)
 
@@ -114,10 +114,7 @@ def test_a_download_that_was_killed_shows_nothing_and_the_next_one_reads_what_is
     given = {"storage": storage(), "env": KEYS, "effort": replace(EFFORT, threads=1)}
     process = multiprocessing.get_context("spawn").Process(target=download_folder, args=(URI, target), kwargs=given)
     process.start()
-    deadline = time.monotonic() + 60
-    while not fault.hits:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(lambda: fault.hits)
     process.kill()
     process.join()
     assert not target.exists()

@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from launcher.storage import Progress, Uploaded, upload_folder
 from tests.s3.proxy import OTHER_SHA256, Fault, FaultProxy
 from tests.s3.server import PART, MotoServer
 
-from ..conftest import EFFORT, KEYS
+from ..conftest import EFFORT, IMPATIENT, KEYS
 
 PREFIX = "team/exp_1/Qwen3-0.6B/run-1"
 WEIGHTS = f"{PREFIX}/adapter_model.safetensors"
@@ -181,8 +180,7 @@ def test_a_fault_that_passes_costs_a_request_and_nothing_else(
 ) -> None:
     fault = Fault(kind, method, "adapter_model", times=2)
     proxy.faults = [fault]
-    patience = 0.3 if kind == "silent" else EFFORT.timeout
-    upload(adapter, storage(), effort=replace(EFFORT, timeout=patience))
+    upload(adapter, storage(), effort=IMPATIENT if kind == "silent" else EFFORT)
     assert fault.hits == 2
     assert is_whole(contents(), adapter)
 
@@ -214,11 +212,14 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(
     def killed(now: Progress) -> None:
         if now.done >= 3 * PART and proxy not in fallen:
             fallen.append(proxy)
-            threading.Thread(target=lambda: (proxy.kill(), time.sleep(0.2), proxy.start())).start()
+            proxy.kill()
+            rising.start()
 
     fallen: list[FaultProxy] = []
+    rising = threading.Timer(0.2, proxy.start)
     upload(adapter, storage(), listener=killed, effort=replace(EFFORT, threads=1, attempts=12, pause=0.02))
     assert fallen
+    rising.join()
     assert is_whole(contents(), adapter)
 
 

@@ -212,7 +212,7 @@ def test_a_burst_of_lines_before_the_end_is_said_to_its_last(pod: Pod) -> None:
 
 
 def test_an_attempt_that_goes_on_with_smaller_batches_has_no_last_words(pod: Pod) -> None:
-    entry = pod.start(FAKE_RANKS="short", FAKE_STEPS="50", FAKE_PAUSE="0.02")
+    entry = pod.start(FAKE_RANKS="short", FAKE_STEPS="1", FAKE_HOLD="attempt-2/go")
     wait_for(lambda: (pod.run.attempt(2) / "node-0").exists())
     said = (pod.home / "last-words").read_text()
     entry.terminate()

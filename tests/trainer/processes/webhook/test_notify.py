@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 from launcher.experiment.sections.watched import Health
 from launcher.health import Answers, Facts
 from launcher.runs.run_dir import RunDir
+from tests.waiting import wait_for
 from tests.webhook import SECRET, Hook, hook
 
 FAKES = Path(__file__).parents[3] / "fakes"
@@ -92,9 +92,7 @@ def test_a_failure_is_told_in_the_words_of_why(
 def test_a_run_that_is_stopped_says_how_to_resume(run: RunDir) -> None:
     with hook() as server:
         entry = start(run, HOOK=server.url, FAKE_STEPS="1000", FAKE_SAVES="3")
-        deadline = time.monotonic() + 30
-        while not run.checkpoints() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_for(run.checkpoints)
         entry.send_signal(signal.SIGTERM)
         entry.communicate(timeout=300)
     (message,) = server.taken
@@ -156,7 +154,7 @@ def _begun(run: RunDir, server: Hook, monkeypatch: pytest.MonkeyPatch, **health:
 def _sent(server: Hook) -> list[dict[str, Any]]:
     from trainer.processes.webhook.notify import OUTBOX
 
-    assert OUTBOX.wait(20)
+    assert OUTBOX.wait(120)
     return server.taken
 
 

@@ -105,7 +105,7 @@ def test_a_watch_tells_what_happens_until_it_ends(cluster: Cluster, cluster_api:
     cluster.create(MAPS, config_map("one", mine="1"))
     cluster.patch(f"{MAPS}/one", {"data": {"a": "c"}})
     cluster.patch(f"{MAPS}/one", {"metadata": {"labels": {"mine": "2"}}})
-    looking.join(10)
+    looking.join(120)
     assert seen == [("ADDED", "one"), ("MODIFIED", "one"), ("DELETED", "one")]
 
 

@@ -71,6 +71,20 @@ def test_a_pod_that_no_node_takes_is_told_with_what_it_asks_for(cluster_api: Any
     assert found.suggestion.startswith("wait, request fewer than 8 per node")
 
 
+def test_the_labels_that_a_pods_node_must_have_are_told_where_no_node_has_them(cluster_api: Any, cluster: Cluster) -> None:
+    run = submit(cluster_api)
+
+    def on_arm(job: Any) -> None:
+        job["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/arch": "arm64"}
+
+    cluster_api.objects.change("jobs", "big", on_arm)
+    (pod,) = controllers.make_pods(cluster_api, "big", node=None)
+    controllers.unschedulable(cluster_api, pod, "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.")
+    assert explain(cluster, run).sentence == (
+        f"no node can take {pod}: 3 of 3 nodes lack a label that it needs; its node must have kubernetes.io/arch=arm64"
+    )
+
+
 def test_events_of_a_pod_tell_why_its_image_is_not_pulled(cluster_api: Any, cluster: Cluster) -> None:
     run = submit(cluster_api)
     (pod,) = controllers.make_pods(cluster_api, "big")

@@ -130,7 +130,7 @@ def test_gpus_of_a_resource_claim_take_the_place_of_the_extended_resource() -> N
     assert "nvidia.com/gpu" not in spec.container["resources"]["limits"]
     assert spec.container["resources"]["claims"] == [{"name": "gpu"}]
     assert refused(trainer("resources: {limits: {nvidia.com/gpu: null}}")) == [
-        "spec.containers.0.resources.limits.nvidia.com/gpu: is refused: the number of GPUs has a setting of its own"
+        "spec.containers.0.resources.limits.nvidia.com/gpu: is refused: the number of GPUs has its own setting"
     ]
 
 

@@ -99,8 +99,8 @@ def test_a_trial_creates_nothing(api: ClusterApi, cluster: Cluster) -> None:
 def test_a_trial_tells_that_the_cluster_suspends_what_is_in_no_queue(api: ClusterApi, cluster: Cluster) -> None:
     api.addons |= {"Kueue", "every Job"}
     assert [str(one) for one in try_all(cluster, spec_of(), "default")] == [
-        "the cluster suspends a Job that is in no queue, as Kueue does where it manages all: the run waits until somebody "
-        "resumes it; submit it with --queue: kubectl -n default get localqueues"
+        "the cluster suspends a Job that is in no queue (Kueue's manageJobsWithoutQueueName): the run would wait for ever; "
+        "submit it with --queue, and list the queues with: kubectl -n default get localqueues"
     ]
     assert try_all(cluster, spec_of(kubernetes={"queue": "research"}), "default") == []
 
@@ -116,8 +116,8 @@ def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) ->
         f"Service {spec.job}: exceeded quota: team, requested: count/services=1, used: count/services=0, "
         "limited: count/services=0\n    hint:     launcher ps --cluster lists your runs; remove old ones with: launcher rm RUN\n"
         f"ConfigMap {spec.job}-data: an object with this name already exists\n    hint:     choose another --name\n"
-        f"Job {spec.job}: the admission webhook policy.example.com refuses it: costs need a label cost-center\n"
-        "    hint:     ask the cluster's administrator"
+        f"Job {spec.job}: admission webhook policy.example.com refuses it: costs need a label cost-center\n"
+        "    hint:     do what the message asks, or ask the cluster's administrator"
     )
 
 
@@ -129,7 +129,7 @@ def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) ->
             lambda api: api.addons.clear(),
             "the server could not find the requested resource\n    hint:     launcher doctor --cluster",
         ),
-        (lambda api: api.refuse("old", lambda *_: "no", code=400), "the admission webhook old refuses it: no\n"),
+        (lambda api: api.refuse("old", lambda *_: "no", code=400), ": admission webhook old refuses it: no\n"),
         (
             lambda api: api.fail(500, "jobs", times=None, message="etcd is away"),
             "the dry run failed: etcd is away",
@@ -153,6 +153,19 @@ def test_refusals_are_sentences(prepare: Any, said: str, api: ClusterApi, cluste
     with pytest.raises(NotReady) as caught:
         try_all(cluster, spec_of(kubernetes={"kind": "jobset"} if said.startswith("the server") else {}), "default")
     assert said in str(caught.value.findings[-1])
+
+
+def test_a_policy_that_wants_a_queue_is_told_with_the_option(api: ClusterApi, cluster: Cluster) -> None:
+    """Kueue's documentation recommends it. The server's message has several lines where Kyverno asks for it."""
+    wants = (
+        "ValidatingAdmissionPolicy 'queues' with binding 'queues' denied request: The label 'kueue.x-k8s.io/queue-name' is either"
+    )
+    api.fail(422, "jobs", times=None, message=f'jobs.batch "one" is forbidden: {wants}\nmissing or empty', reason="Invalid")
+    with pytest.raises(NotReady) as caught:
+        try_all(cluster, spec_of(), "default")
+    first, hint = str(caught.value).splitlines()
+    assert first.endswith(": policy queues refuses it: The label 'kueue.x-k8s.io/queue-name' is either missing or empty")
+    assert hint == "    hint:     submit it with --queue; list the queues with: kubectl -n default get localqueues"
 
 
 def test_what_the_schema_does_not_know_is_refused(api: ClusterApi, cluster: Cluster) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from launcher.backends.kubernetes.api.cluster import ClusterError
+from launcher.backends.kubernetes.follow.state import STOPPED
 from launcher.backends.kubernetes.render.quantities import number, shown
 from launcher.backends.kubernetes.render.together import together
 from launcher.backends.kubernetes.submit.preflight import NotReady, Preflight, preflight
@@ -48,7 +49,7 @@ def test_a_cluster_older_than_the_tested_ones_is_a_notice(api: ClusterApi) -> No
 def test_a_cluster_whose_jobs_lack_what_restarts_need_is_refused(api: ClusterApi) -> None:
     api.minor = "28"
     assert finding(api) == (
-        "Kubernetes: 1.28 ignores podReplacementPolicy: a pod that is started again would run beside the one that still ends\n"
+        "Kubernetes: 1.28 ignores podReplacementPolicy: a restarted pod would run beside the one that is still ending\n"
         "    expected: 1.29 or newer (tested: 1.31 to 1.36)"
     )
 
@@ -264,6 +265,27 @@ def test_a_quota_also_counts_what_the_controller_of_a_jobset_makes(kind: str, na
     assert found == [f"quota team: {name}: 1 needed, 0 of 1 available" for name in names]
 
 
+def test_a_quota_of_jobs_is_made_room_in_by_runs_that_are_over(api: ClusterApi) -> None:
+    """Those that were stopped among them: their suspended Jobs have no end after which the cluster would remove them."""
+    controllers.quota(api, "team", {"count/jobs.batch": "3"}, {"count/jobs.batch": "3"})
+    room = "ask for more quota, or wait until other runs end; list them with: launcher ps --cluster"
+    assert finding(api) == f"quota team: count/jobs.batch: 1 needed, 0 of 3 available\n    hint:     {room}"
+    for day, name in enumerate(("old", "done", "alive"), 1):
+        job = rendered({"gpus": 0}, run=name).owner
+        api.objects.put({**job, "metadata": {**job["metadata"], "creationTimestamp": f"2026-11-0{day}T00:00:00Z"}})
+    api.objects.change("jobs", "old", lambda job: job["metadata"]["annotations"].update({STOPPED: "2026-11-01T01:00:00Z"}))
+    controllers.complete(api, "done")
+    controllers.make_pods(api, "alive")
+    also = "2 runs that are over still have their Jobs (also done): remove one, its folder stays, with: launcher rm old"
+    assert finding(api).endswith(f"    hint:     {also}")
+    assert len(api.asked("GET", "/jobs$")) > 1
+    controllers.quota(api, "team", {"requests.cpu": "0"})
+    api.requests.clear()
+    assert "request less" in finding(api)
+    listed = [one for one in api.asked("GET", "/jobs$") if "dpo-launcher/run=" not in one.query.get("labelSelector", "")]
+    assert listed == [], "a quota of other things needs no list of runs"
+
+
 def test_a_queue_that_does_not_cover_what_the_pods_request_is_a_warning(api: ClusterApi) -> None:
     """It may be an exclusion in Kueue's configuration, which nobody else can read."""
     api.addons.add("Kueue")
@@ -448,8 +470,7 @@ def test_an_image_that_was_brought_by_hand_is_not_refused_where_nodes_may_not_be
     assert found.findings == ()
     assert found.notices == (
         "nodes not checked: permission denied",
-        f"image {LOCAL} is in no registry: it starts only if somebody loaded this image into the nodes "
-        "(else submit with --registry)",
+        f"image {LOCAL} is in no registry: it starts only if the nodes already have this image (else submit with --registry)",
     )
 
 

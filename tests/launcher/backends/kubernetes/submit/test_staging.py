@@ -103,11 +103,14 @@ def test_the_job_that_stages_is_gone_afterwards(api: ClusterApi, cluster: Cluste
     assert (api.objects.names("jobs"), api.objects.names("pods")) == ([], [])
 
 
-@pytest.mark.parametrize("is_managed", [False, True])
-def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_held_without_one(
-    is_managed: bool, api: ClusterApi, cluster: Cluster, model: Path
+@pytest.mark.parametrize("rule", ["none", "Kueue manages all", "policy"])
+def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_held_or_refused_without_one(
+    rule: str, api: ClusterApi, cluster: Cluster, model: Path
 ) -> None:
-    api.addons |= {"Kueue", "every Job"} if is_managed else {"Kueue"}
+    is_managed = rule != "none"
+    api.addons |= {"Kueue", "every Job"} if rule == "Kueue manages all" else {"Kueue"}
+    if rule == "policy":
+        api.refuse("queues.example.com", _wants_queue)
 
     def admit(change: Any) -> None:
         if change.plural == "jobs" and change.before is None:
@@ -120,6 +123,11 @@ def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_hel
     assert (job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") == "research") == is_managed
     requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     assert ("ephemeral-storage" in requests) != is_managed, "few queues cover the nodes' disks"
+
+
+def _wants_queue(plural: str, obj: dict[str, Any]) -> str | None:
+    has_queue = "kueue.x-k8s.io/queue-name" in (obj["metadata"].get("labels") or {})
+    return None if plural != "jobs" or has_queue else "The label 'kueue.x-k8s.io/queue-name' is missing"
 
 
 def test_what_is_there_is_not_sent_again(api: ClusterApi, cluster: Cluster, model: Path) -> None:
