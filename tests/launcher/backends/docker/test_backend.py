@@ -226,19 +226,21 @@ def test_two_runs_of_one_name_in_two_directories_do_not_meet(engine, docker, spe
 
 
 def test_a_launcher_that_is_killed_leaves_a_run_that_is_found_followed_and_reaped(engine, docker, spec, tmp_path):
-    run = docker.submit(spec(env={"FAKE_STEPS": 40, "FAKE_PAUSE": "0.2"}))
+    run = docker.submit(spec(env={"FAKE_STEPS": 40, "FAKE_HOLD": "logs/go"}))
     launcher = [sys.executable, "-m", "launcher"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "HOME": str(tmp_path)}
     first = subprocess.Popen([*launcher, "logs", "-f", str(run.path)], cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
     wait_for(run.steps.is_file)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    options = {"cwd": "/", "env": env, "capture_output": True, "text": True, "check": True, "timeout": 120}
-    listed = json.loads(subprocess.run([*launcher, "ps", "--json"], **options).stdout)
+    options = {"cwd": "/", "env": env, "stdout": subprocess.PIPE, "text": True}
+    listed = json.loads(subprocess.run([*launcher, "ps", "--json"], **options, check=True, timeout=300).stdout)
     assert [(one["run"], one["state"]) for one in listed if one["folder"] == str(run.path)] == [("one", "running")]
-    second = subprocess.run([*launcher, "logs", "-f", str(run.path)], **options)
-    assert second.stdout.splitlines()[0] == "loading the model"
-    assert "step 40/40" in second.stdout
+    second = subprocess.Popen([*launcher, "logs", "-f", str(run.path)], **options)
+    assert second.stdout.readline() == "loading the model\n"
+    (run.logs / "go").touch()
+    assert "step 40/40" in second.communicate(timeout=300)[0]
+    assert second.returncode == 0
     assert containers(engine, run) == []
 
 
