@@ -313,6 +313,7 @@ def test_a_server_that_is_gone_is_named_at_once(cluster: Cluster, cluster_api: C
 
 
 def test_a_server_that_comes_back_is_waited_for(cluster: Cluster, cluster_api: ClusterApi) -> None:
+    cluster.pauses = (0.1,) * 600
     cluster.get("/version")
     cluster_api.stop()
     back = threading.Timer(0.3, cluster_api.start)
