@@ -244,3 +244,13 @@ def test_the_secret_example_holds_no_secret():
 def test_the_check_of_the_standard_refuses_what_the_standard_refuses(change, told):
     good = one("base", "Deployment")["spec"]["template"]["spec"]
     assert told in violations({**good, **change})
+
+
+def test_the_patch_for_ipv6_replaces_the_address_on_which_tensorboard_listens():
+    path = re.search(r"path: (\S+/args/\d+), value: \"::\"", (REPOSITORY / "k8s/README.md").read_text())
+    assert path is not None
+    found: Any = one("base", "Deployment")
+    *parts, index = path[1].strip("/").split("/")
+    for part in parts:
+        found = found[int(part) if part.isdecimal() else part]
+    assert found[int(index) - 1 : int(index) + 1] == ["--host", "0.0.0.0"]

@@ -174,6 +174,9 @@ def wrong_gpus(job: Job) -> Iterator[Mistake]:
     if "/mig-" in resource and job.gpus > 1:
         what = f"{resource}: a process sees one slice only, and the run has {job.gpus} GPUs per node"
         yield Mistake(where, what, "launch.gpus: 1, or whole GPUs (nvidia.com/gpu)")
+    if resource.endswith(".shared") and job.gpus > 1:
+        what = f"{resource}: several shares may be of one card, and the run has {job.gpus} GPUs per node"
+        yield Mistake(where, what, "launch.gpus: 1, or whole GPUs (nvidia.com/gpu)")
     if resource.startswith("amd.com/") and job.gpus and settings.image is None:
         what = f"{resource}: the image of this checkout has CUDA"
         yield Mistake(where, what, "launch.image: an image with a ROCm build of torch")

@@ -243,6 +243,8 @@ def _notices(spec: KubernetesSpec, facts: Facts) -> Iterator[str]:
         yield Warned(f"service account and RuntimeClass not checked: {facts.pod.unseen}")
     if facts.jobset_works is False and spec.kind == "Job" and spec.nodes > 1:
         yield "using a plain Job: JobSet's controller is probably down (its webhook did not answer)"
+    if facts.pod.changed:
+        yield Warned(f"the cluster changes the pods (a webhook or a LimitRange): {'; '.join(facts.pod.changed)}")
     yield from _beside(facts)
     yield from _uncovered(spec, facts)
     if facts.nodes.found == []:

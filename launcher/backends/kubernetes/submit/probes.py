@@ -18,6 +18,7 @@ from ..api.errors import ApiError
 from ..follow.state import QUEUE
 from ..render.pod import CONTAINER
 from ..render.user import CONTAINER_SECURITY, pod_security
+from .changes import changes
 
 Obj = Mapping[str, Any]
 
@@ -56,12 +57,14 @@ def small(annotations: Mapping[str, str]) -> dict[str, Any]:
 @dataclass(frozen=True)
 class Tried:
     """The answer to a dry run: ``refused`` in the server's words, None if it was taken; ``unseen``: why neither is known.
-    ``added``: containers that webhooks put beside ours; not init containers, which do not outlive it.
+    ``added``: containers that webhooks put beside ours; not init containers, which do not outlive it. ``changed``: what webhooks
+    and LimitRanges change of the pod.
     """
 
     refused: str | None = None
     unseen: str | None = None
     added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
 
 
 def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
@@ -80,7 +83,8 @@ def try_pod(cluster: Cluster, namespace: str, template: Obj) -> Tried:
     except LauncherError as error:
         return Tried(unseen=str(error))
     ours = {one["name"] for one in template["spec"]["containers"]}
-    return Tried(added=tuple(one["name"] for one in taken["spec"]["containers"] if one["name"] not in ours))
+    added = tuple(one["name"] for one in taken["spec"]["containers"] if one["name"] not in ours)
+    return Tried(added=added, changed=tuple(changes(template["spec"], taken["spec"])))
 
 
 def explained(tried: Tried, run: str, namespace: str) -> Explanation | None:

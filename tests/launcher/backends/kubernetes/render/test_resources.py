@@ -35,6 +35,7 @@ def test_a_gpu_is_what_the_cluster_calls_one_and_its_taints_are_tolerated(resour
     ("launch", "said"),
     [
         ({"gpus": 2, "kubernetes": {"gpu_resource": "nvidia.com/mig-1g.10gb"}}, "a process sees one slice only"),
+        ({"gpus": 2, "kubernetes": {"gpu_resource": "nvidia.com/gpu.shared"}}, "several shares may be of one card"),
         ({"gpus": 1, "kubernetes": {"gpu_resource": "amd.com/gpu"}}, "the image of this checkout has CUDA"),
     ],
 )
