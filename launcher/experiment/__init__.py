@@ -1,6 +1,7 @@
-"""The file that a person writes, read into ``Experiment``: schema, lookup, ``--set``, and every mistake at its line.
+"""The experiment file, parsed into ``Experiment``: schema, lookup by name, ``--set``, and every mistake with its line.
 
-Rooms: ``text`` (text -> values with their place), ``other_tools`` (names of TRL and others), ``sections``, ``explain``. Others
-take ``schema.Experiment`` and its sections, ``files.load``, ``read_files``, ``check_files`` and ``read_env``, ``loaded.Loaded``,
-``variables`` (what of the environment reaches a run), ``shown`` and ``first_file``. Beyond it there are no dicts of settings.
+Rooms: ``text`` (text to values with their place), ``other_tools`` (names in TRL and other tools), ``sections``, ``explain``.
+Others take ``schema.Experiment`` and its sections, ``files.load``, ``read_files``, ``check_files`` and ``read_env``,
+``loaded.Loaded``, ``variables`` (which environment variables reach a run), ``shown`` and ``first_file``. Code outside of this
+room gets typed settings, never dicts.
 """

@@ -1,6 +1,6 @@
-"""Adapted: which modules the LoRA settings beside ``target_modules`` name, and a mistake for each name that a model lacks. Pure.
+"""Adapted: which modules the LoRA settings other than ``target_modules`` select, and a mistake for each unknown name. Pure.
 
-``check``, the planner and the trainer share these rules, which are PEFT's.
+The rules are PEFT's. ``check``, the planner and the trainer share them.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from ..errors import Mistake
 from .sections.lora import LoraSettings
 from .sections.targets import Modules, asked, did_you_mean, is_all_linear, is_table, kind, nearest_kinds
 
-_SHOWN: Final = 12  # names in a message
-_NUMBERED: Final = re.compile(r".*?\.[^.]*\.(\d+)\.")  # the first number in a name: in PEFT's words, the layer's
+_SHOWN: Final = 12  # names per message
+_NUMBERED: Final = re.compile(r".*?\.[^.]*\.(\d+)\.")  # the first number in a module's name; PEFT takes it for the layer
 
 
 def adapted(h: LoraSettings, modules: Modules) -> list[str]:
-    """The modules that get an adapter, by their names in ``modules``."""
+    """Names of the modules that get an adapter."""
     if is_all_linear(h.target_modules):
         found = [name for name in modules.trained if not is_table(kind(name))]
     else:
@@ -27,17 +27,15 @@ def adapted(h: LoraSettings, modules: Modules) -> list[str]:
 
 
 def stays(h: LoraSettings, name: str, modules: Modules) -> bool:
-    """Whether the module ``name``, which ``target_modules`` names, is neither excluded nor trained whole, and is in a layer of
-    ``layers_to_transform``.
-    """
+    """Whether the target module ``name`` gets an adapter: not excluded, not trained as a whole, and in ``layers_to_transform``."""
     if named(h.exclude_modules, (name,), modules) or any(_holds(copy, name, modules) for copy in h.modules_to_save):
         return False
-    is_whole = not isinstance(h.target_modules, str) and name in h.target_modules  # PEFT asks for no layer then
+    is_whole = not isinstance(h.target_modules, str) and name in h.target_modules  # then PEFT ignores the layer
     return not h.layers_to_transform or is_whole or layer_of(name) in h.layers_to_transform
 
 
 def named(names: str | Iterable[str], among: Iterable[str], modules: Modules) -> list[str]:
-    """Those of ``among`` that a pattern, or a list of names, names."""
+    """The names in ``among`` that match a pattern or a list of names."""
     if isinstance(names, str):
         return modules.matched(names, among)
     found = {one for name in names for one in modules.named(name, among)}
@@ -45,23 +43,23 @@ def named(names: str | Iterable[str], among: Iterable[str], modules: Modules) ->
 
 
 def _holds(copy: str, name: str, modules: Modules) -> bool:
-    """Whether ``name`` is the module called ``copy``, or is inside it."""
+    """Whether ``name`` is the module ``copy`` or lies inside it."""
     return any(f".{root}{name}.".find(f".{copy}.") >= 0 for root in modules.roots)
 
 
 def layer_of(name: str) -> int | None:
-    """The number of the decoder layer that ``name`` is in; None outside of the layers."""
+    """The decoder layer's number in a module's name; None outside of the layers."""
     found = _NUMBERED.match(f".{name}")
     return None if found is None else int(found[1])
 
 
 def of_pattern(patterns: Mapping[str, Any], name: str, roots: Iterable[str] = ("",)) -> str | None:
-    """The first key of ``rank_pattern`` or ``alpha_pattern`` that holds for the module ``name``."""
+    """The first key of ``rank_pattern`` or ``alpha_pattern`` that matches the module ``name``."""
     return next((key for key in patterns if any(re.match(rf"(.*\.)?({key})$", root + name) for root in roots)), None)
 
 
 def wrong_names(h: LoraSettings, modules: Modules, model_name: str) -> list[Mistake]:
-    """A mistake for each name or number in the LoRA settings, beside ``target_modules``, for which ``model_name`` has nothing."""
+    """A mistake for each name or number in these LoRA settings that matches nothing in ``model_name``."""
     return [
         *_wrong_excluded(h, modules, model_name),
         *_wrong_layers(h, modules, model_name),
@@ -94,7 +92,7 @@ def _wrong_layers(h: LoraSettings, modules: Modules, model_name: str) -> Iterato
 
 def _wrong_patterns(h: LoraSettings, modules: Modules, model_name: str) -> Iterator[Mistake]:
     if modules.parameters is None and modules.together:
-        return  # its files have other names for the experts than the loaded model
+        return  # weight files name experts differently than the loaded model
     there = list(dict.fromkeys(modules.now.get(name, name) for name in adapted(h, modules)))
     kinds = list(dict.fromkeys([*map(kind, there), *h.target_parameters]))
     for setting in ("rank_pattern", "alpha_pattern"):
@@ -128,7 +126,7 @@ def _wrong_copies(h: LoraSettings, modules: Modules, model_name: str) -> Iterato
 
 
 def copyable(modules: Modules) -> list[str]:
-    """The modules that hold no others: an embedding and the head first, as most copies are of them."""
+    """Modules without submodules, for ``modules_to_save``: the embedding and the head first, the usual choice."""
     every = [*modules.trained, *modules.refused]
     above = {name.rsplit(".", depth)[0] for name in every for depth in range(1, name.count(".") + 1)}
     return sorted((name for name in every if name not in above), key=lambda name: not is_table(kind(name)))

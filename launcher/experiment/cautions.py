@@ -1,4 +1,4 @@
-"""Cautions: settings that are allowed and that hardly anyone means, for a warning before anything is loaded. Pure."""
+"""Cautions: settings that are valid but almost never intended. They are warned about before anything is loaded. Pure."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..errors import Warned
 from .other_tools.trl_fields import trl_fields
 from .schema import Experiment
 
-# The slope of DiscoPOP's loss at a margin of 0 is (1 − ln 2) / (4 tau) − 3/4; where it is above 0, the margin falls at first.
+# The slope of DiscoPOP's loss at margin 0 is (1 − ln 2) / (4 tau) − 3/4. If it is positive, training lowers the margin at first.
 _TAU: Final = (1 - math.log(2)) / 3
-_RATE: Final = 0.1  # Adam moves each weight by about that much in each step
-_ADAM: Final = ("adam", "lion")  # parts of the names of optimizers whose steps have the size of the learning rate
+_RATE: Final = 0.1  # Adam moves each weight by about the learning rate in each step
+_ADAM: Final = ("adam", "lion")  # substrings of optimizer names whose steps have the size of the learning rate
 _OWN_RATE: Final = ("schedule_free",)
 
 
 def cautions(experiment: Experiment) -> tuple[Warned, ...]:
-    """A sentence for each."""
+    """One warning for each such setting."""
     return tuple(Warned(one) for one in (_discopop(experiment), _rate(experiment), _half(experiment)) if one is not None)
 
 

@@ -1,4 +1,4 @@
-"""Experiment files and .env: reading them, with the place of every value and every mistake."""
+"""Reads experiment files and .env; knows the place of every value and every mistake."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _NO: Final = frozenset(("", "0", "false", "no", "off"))
 
 @dataclass(frozen=True)
 class Checked:
-    """One experiment of ``check``: ``loaded`` is None where it has mistakes.
+    """One experiment of ``check``. ``loaded``: None if it has mistakes.
 
-    ``readable``: the experiment as far as its data can be read, None where mistakes leave open which those are.
+    ``readable``: the experiment as far as needed to read its data; None if mistakes make that ambiguous.
     """
 
     found: Found
@@ -42,9 +42,9 @@ class Checked:
 
 @dataclass(frozen=True)
 class Survey:
-    """All experiments of the files, and every mistake once; a mistake in a shared block names every experiment that uses it.
+    """All experiments of the files, and every mistake once; one in a shared block names every experiment that uses it.
 
-    ``others`` are of another kind than DPO and are not checked.
+    ``others``: experiments of other kinds than DPO, unchecked.
     """
 
     experiments: tuple[Checked, ...]
@@ -54,10 +54,11 @@ class Survey:
 
 
 def load(name: str | None, *, root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = ()) -> Loaded:
-    """The experiment that ``name`` means (None: the only one; a YAML file: the one in it), with ``overrides``
-    (``a.b=value``) applied.
+    """The experiment ``name`` with ``overrides`` (``a.b=value``) applied. ``name`` None: the only experiment; a YAML file: the
+    one in it.
 
-    Raises ExperimentError with every mistake of its file's text and of its own values, UsageError for an override without ``=``.
+    Raises ExperimentError with every mistake in the file's text and in this experiment, UsageError for an override without
+    ``=``.
     """
     _learn_secrets(root)
     name, file = _named(name, file)
@@ -71,9 +72,9 @@ def load(name: str | None, *, root: Path = Path(), file: Path | None = None, ove
 
 
 def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequence[str] = (), name: str | None = None) -> Survey:
-    """Every experiment of the files, checked, or the one that ``name`` means, with the mistakes of its file's text.
+    """Checks every experiment of the files, or the one that ``name`` means.
 
-    Raises ExperimentError where no file exists, or no experiment is called so.
+    Raises ExperimentError if there is no file, or no experiment with that name.
     """
     _learn_secrets(root)
     name, file = _named(name, file)
@@ -92,7 +93,7 @@ def check_files(root: Path = Path(), file: Path | None = None, overrides: Sequen
 
 
 def _named(name: str | None, file: Path | None) -> tuple[str | None, Path | None]:
-    """(experiment, file): a file in place of an experiment's name means the one that it holds."""
+    """(experiment, file). A file name in place of an experiment's name means the experiment in that file."""
     if file is None and name is not None and name.endswith((".yml", ".yaml")):
         return None, Path(name)
     return name, file
@@ -109,7 +110,7 @@ def _shared_ids(found: Iterable[Found]) -> Iterator[str]:
 
 
 def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
-    """``file``, or all of ``configs/*.yml`` and ``configs/*.yaml`` below ``root``; raises ExperimentError without any."""
+    """``file``, or all of ``configs/*.yml`` and ``configs/*.yaml`` below ``root``. Raises ExperimentError if there is none."""
     files = _files(root, file)
     found: list[Found] = []
     mistakes: dict[Path, Sequence[Mistake]] = {}
@@ -162,7 +163,7 @@ def _names_model(key: str, node: Node) -> bool:
 
 
 def _other(found: Found) -> Other | None:
-    """``found`` as an experiment of another kind than DPO, None if it is one of DPO."""
+    """``found`` if it is an experiment of another kind, None for DPO."""
     shown = other_kind(data(found.node))
     if shown is None:
         return None
@@ -181,7 +182,9 @@ def _scalar(node: MappingNode, name: str) -> object:
 
 
 def _meant(node: Node) -> str | None:
-    """The key that shows that a block was meant to be an experiment; one with an anchor is meant as a block."""
+    """The key that shows that a block is meant to be an experiment; None for a block with an anchor, which is meant for
+    aliases.
+    """
     if not isinstance(node, MappingNode) or node.anchor is not None:
         return None
     return next((key for key in ("model_name", "datasets_path", "spreadsheet_id") if key in node.entries), None)
@@ -232,7 +235,7 @@ def _not_utf8(path: Path, raw: bytes, start: int) -> Mistake:
 
 
 def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
-    """Equal mistakes as one, which names every experiment that has it."""
+    """Merges equal mistakes into one that names every experiment concerned."""
     keys: dict[Mistake, list[str]] = {}
     for mistake, key in wrong:
         keys.setdefault(mistake, []).append(key)
@@ -241,10 +244,11 @@ def _once(wrong: Sequence[tuple[Mistake, str]]) -> list[Mistake]:
 
 
 def read_env(root: Path = Path()) -> dict[str, str]:
-    """``.env`` of ``root`` below the process's environment, which wins unless DPO_DOTENV_OVERRIDE is true in one of them.
+    """``.env`` of ``root``, overridden by the process's environment (or the reverse if either sets DPO_DOTENV_OVERRIDE to
+    true).
 
-    What only libraries read (proxies, certificates, settings of the hub) is set in the process's environment, too.
-    Raises ExperimentError with every mistake of the file.
+    Variables that only libraries read (proxies, certificates, hub settings) are also set in the process's environment. Raises
+    ExperimentError with every mistake of the file.
     """
     path = root / ".env"
     try:
@@ -266,7 +270,7 @@ def read_env(root: Path = Path()) -> dict[str, str]:
 
 
 def _overrides(env: Mapping[str, str]) -> bool | None:
-    """Whether ``.env`` wins, None where ``env`` does not set it; raises UsageError for any other word."""
+    """Whether ``.env`` wins; None if ``env`` does not say. Raises UsageError for a value that is not a boolean."""
     said = env.get(OVERRIDE, "").strip().lower()
     if said not in _YES | _NO:
         raise UsageError(f"{OVERRIDE} must be one of 1, true, yes, on, 0, false, no, off; found {said!r}")
@@ -274,6 +278,6 @@ def _overrides(env: Mapping[str, str]) -> bool | None:
 
 
 def _learn_secrets(root: Path) -> None:
-    """Teaches the redactor the values of ``.env``; what needs them reports mistakes in it."""
+    """Registers the values of ``.env`` with the redactor. Its mistakes are reported by the command that needs the values."""
     with suppress(ExperimentError, UsageError):
         read_env(root)

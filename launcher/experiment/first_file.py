@@ -1,4 +1,4 @@
-"""The first experiment file that ``launcher init`` writes, with a key and an id of its own."""
+"""The first experiment file, written by ``launcher init``, with a key and an id of its own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .text.flow import flow
 from .text.yaml_nodes import Source, data
 from .text.yaml_text import compose
 
-SCHEMA: Final = ".dpo-schema.json"  # beside the file: editors find it without a network
+SCHEMA: Final = ".dpo-schema.json"  # beside the file, so that editors find it offline
 _KEY: Final = "my_experiment"  # the key in init.yml
 _DATA: Final = ("datasets_path", "train_filename", "validation_filename", "validation_split", "dpo_column_mapping_config")
 _GENERIC: Final = ("", "config", "configs", "experiment", "experiments", "my_hyperparameters", "my_storage")
@@ -28,7 +28,7 @@ _GENERIC: Final = ("", "config", "configs", "experiment", "experiments", "my_hyp
 
 @dataclass(frozen=True)
 class FirstFile:
-    """``key`` names the experiment, and is its id; ``is_found``: the verbs read ``file`` without ``-f``."""
+    """``key``: the experiment's key and id. ``is_found``: whether commands find ``file`` without ``-f``."""
 
     file: Path
     key: str
@@ -42,9 +42,10 @@ def write_first(
     data: Mapping[str, Any] | None = None,
     moved: Moved | None = None,
 ) -> FirstFile:
-    """Writes a commented experiment file, a copy of ``recipe`` or the config that was ``moved``, with a key that no file of
-    ``configs/`` has, and beside it the JSON schema that its first line names for editors. ``data``: settings in place of those
-    about data. Raises UsageError where it cannot.
+    """Writes a commented experiment file, a copy of ``recipe``, or the config that was ``moved``, with a key that no file in
+    ``configs/`` has, and the JSON schema that its first line names for editors. ``data``: replaces the settings about data.
+
+    Raises UsageError if it cannot be written.
     """
     path = root / file
     key = _free_key(path.stem, root)
@@ -55,7 +56,7 @@ def write_first(
         raise UsageError(f"cannot write {file}: {above} is a file, not a folder")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as opened:  # never overwrites one
+        with path.open("x", encoding="utf-8") as opened:  # fails if it exists
             opened.write(f"# yaml-language-server: $schema={SCHEMA}\n{text}")
         path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
@@ -88,14 +89,14 @@ def _moved_text(key: str, moved: Moved) -> str:
 
 
 def _with_data(text: str, settings: Mapping[str, Any]) -> str:
-    """``text`` of a file with one experiment, whose settings about data are ``settings``."""
+    """``text`` of a file with one experiment, with ``settings`` in place of its settings about data."""
     kept, written, is_inside = list[str](), list(_written_settings(settings)), False
     for line in text.splitlines():
         key = re.match(r"  (?:# )?(\w+):", line)
         is_inside = (is_inside and line.startswith("   ")) or (key is not None and key[1] in _DATA)
         if not is_inside and not line.startswith("  # Data:"):
             kept.append(line)
-        elif written:  # in the place of the first one
+        elif written:  # at the place of the first replaced setting
             kept += ["  # Data: the columns as `launcher init --data` found them.", *written]
             written = []
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)) + "\n"
@@ -114,7 +115,7 @@ def _written_settings(settings: Mapping[str, Any], said: Mapping[str, str] = Map
 
 
 def _free_key(stem: str, root: Path) -> str:
-    """A key made of the file's name, numbered where an experiment of ``configs/`` has it as key or id."""
+    """A key made of the file's name, with a number if an experiment in ``configs/`` already has it as key or id."""
     wanted = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).strip("._-")
     if wanted.lower() in _GENERIC:
         wanted = _KEY
@@ -128,6 +129,6 @@ def _free_key(stem: str, root: Path) -> str:
 
 
 def _written(key: str) -> str:
-    """``key`` as a YAML value: quoted where it would be a number or a word such as true."""
+    """``key`` in YAML: quoted if it would be read as a number or as a word such as true."""
     node, _ = compose(key, Source.of("init", key))
     return key if node is not None and data(node) == key else f'"{key}"'

@@ -1,4 +1,4 @@
-"""Found: an experiment by its key, id and place in a file, before its values are checked; and which one a name means."""
+"""Found: an experiment before its values are checked, by key, id and place in a file; and the lookup by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .text.yaml_nodes import MappingNode, Place, ScalarNode
 
 @dataclass(frozen=True)
 class Found:
-    """An experiment as its file has it, not checked yet; ``id`` is its ``experiment_id`` as text."""
+    """An unchecked experiment. ``id``: its ``experiment_id`` as text."""
 
     key: str
     id: str
@@ -23,7 +23,7 @@ class Found:
     node: MappingNode
 
     def text(self, name: str) -> str | None:
-        """The value of a top-level key, if it is a scalar that is set."""
+        """The value of a top-level key, if it is a scalar."""
         entry = self.node.entries.get(name)
         value = entry.node.value if entry is not None and isinstance(entry.node, ScalarNode) else None
         return None if value is None else str(value)
@@ -31,7 +31,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Other:
-    """An experiment that is neither DPO nor SFT. ``because``: the key that shows it, at ``place``."""
+    """An experiment of another kind. ``because``: the key that shows it, at ``place``."""
 
     found: Found
     kind: str
@@ -52,7 +52,7 @@ class Other:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the files contain; ``mistakes`` are those of their text, by file, ``others`` experiments of another kind."""
+    """What the files contain. ``mistakes``: in their text, by file. ``others``: experiments of other kinds."""
 
     files: tuple[Path, ...]
     found: tuple[Found, ...]
@@ -74,7 +74,7 @@ def the_one(name: str | None, contents: Contents) -> Found:
     if other is not None and not matches:
         raise ExperimentError(other.mistake())
     texts = [mistake for mistakes in contents.mistakes.values() for mistake in mistakes]
-    if texts and not matches:  # it may be behind the mistake
+    if texts and not matches:  # the experiment may come after the mistake
         raise ExperimentError(texts)
     where = ", ".join(str(path) for path in contents.files)
     if not contents.found:
@@ -84,14 +84,14 @@ def the_one(name: str | None, contents: Contents) -> Found:
         raise ExperimentError(Mistake(where, "several experiments found; name one", "one of\n" + _listed(matches)))
     if matches:
         what = f"{name!r} matches {len(matches)} experiments"
-        # The keys tell them apart, unless several files have the same one.
+        # Listed by key, unless several files have the same key.
         how = "use the key" if len({f.key for f in matches}) == len(matches) else "name the file with -f"
         raise ExperimentError(Mistake(where, what, "one of\n" + _listed(matches), hint=how))
     raise ExperimentError(_unknown(name, where, contents))
 
 
 def _other(name: str | None, contents: Contents) -> Other | None:
-    """The experiment of another kind that ``name`` means, None: the only one of all."""
+    """The experiment of another kind that ``name`` means; None: the only one of all."""
     if name is None:
         return contents.others[0] if len(contents.others) == 1 and not contents.found else None
     fits = [one for one in contents.others if one.found.key == name]
@@ -107,7 +107,7 @@ def _unknown(name: str, where: str, contents: Contents) -> Mistake:
 
 
 def _likeness(one: str, other: str) -> float:
-    from difflib import SequenceMatcher  # only an error needs it
+    from difflib import SequenceMatcher  # needed only for an error
 
     return SequenceMatcher(None, one.lower(), other.lower()).ratio()
 

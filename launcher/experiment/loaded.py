@@ -1,4 +1,4 @@
-"""Loaded: an experiment whose values are checked, each with its place; and the mistakes of one that is not."""
+"""Loaded: a checked experiment with the place of each value; or its mistakes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Keys = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked experiment and where it was read; ``places``: path of a leaf -> its place in a file, absent for a default.
+    """A checked experiment. ``places``: path of a value -> its place in a file; defaults have none.
 
-    ``notices``: keys that are accepted and have no effect.
+    ``notices``: accepted keys without effect.
     """
 
     experiment: Experiment
@@ -39,12 +39,12 @@ class Loaded:
 
     @property
     def origins(self) -> dict[Keys, str]:
-        """Path of a leaf -> ``file:line`` or ``--set``."""
+        """Path of a value -> ``file:line`` or ``--set``."""
         return {path: place.label for path, place in self.places.items()}
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """Adds to mistakes that are found later in a setting such as ``launch.gpus`` its place in the file."""
+        """Adds the place in the file to mistakes that are found later in a setting, such as ``launch.gpus``."""
         try:
             yield
         except (ExperimentError, DataError) as error:
@@ -52,7 +52,7 @@ class Loaded:
             raise type(error)([self._at_place(mistake, whole=is_of_data) for mistake in error.mistakes]) from error
 
     def _at_place(self, mistake: Mistake, *, whole: bool) -> Mistake:
-        """``whole``: only where the mistake has the whole path of a setting: the name of a folder may be a part of one."""
+        """``whole``: only if the mistake names the whole path of a setting; a folder's name may look like a part of one."""
         for path, place in self.places.items():
             setting = ".".join(map(str, path))
             if setting == mistake.where or (not whole and f".{mistake.where}." in f".{setting}."):
@@ -80,7 +80,7 @@ def checked(found: Found, overrides: Sequence[str]) -> tuple[Loaded | None, list
 
 
 def readable(found: Found, overrides: Sequence[str]) -> Loaded | None:
-    """The experiment without what is wrong in it, for reading its data; None where that may say which data it means."""
+    """The experiment without its invalid values, to read its data; None if one of them may decide which data are read."""
     node, _ = override(found.node, overrides)
     values = data(node)
     try:
@@ -100,7 +100,7 @@ _OF_DATA: Final = re.compile(r"dataset|spreadsheet|_filename|_sheet|prompt|colum
 
 
 def _concerns_data(problem: Problem, values: Mapping[str, object]) -> bool:
-    """Whether the right value would change which data are read, or how."""
+    """Whether the correct value would change which data are read, or how."""
     if not problem.loc:
         return True
     head = str(problem.loc[0])
@@ -111,7 +111,7 @@ def _concerns_data(problem: Problem, values: Mapping[str, object]) -> bool:
 
 
 def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) -> list[Mistake]:
-    """A mistake for each text that contains a secret: the file is committed, and the run keeps a copy."""
+    """A mistake for each text that contains a secret: the file gets committed, and the run keeps a copy."""
     if isinstance(value, Mapping):
         return [mistake for key, one in value.items() for mistake in _held_secrets(one, places, (*path, key))]
     if isinstance(value, list):
@@ -124,7 +124,7 @@ def _held_secrets(value: object, places: Mapping[Keys, Place], path: Keys = ()) 
 
 
 def _is_broken(loc: Keys, node: Node) -> bool:
-    """Whether a problem at ``loc`` may come from a node that was reported and left out: at, above or below it."""
+    """Whether a problem at ``loc`` may be caused by a node that was already reported: at, above or below it."""
     for part in loc:
         if isinstance(node, MappingNode) and str(part) in node.entries:
             node = node.entries[str(part)].node
@@ -134,7 +134,7 @@ def _is_broken(loc: Keys, node: Node) -> bool:
 
 
 def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
-    """``key`` is the place of the experiment's name, where missing keys are reported."""
+    """``key``: the place of the experiment's name, where missing keys are reported."""
     place, value, what = key, node, problem.what
     for index, part in enumerate(problem.loc):
         last = index == len(problem.loc) - 1
@@ -144,7 +144,7 @@ def _mistake(problem: Problem, node: Node, key: Place) -> Mistake:
         elif not isinstance(value, MappingNode | ScalarNode | BrokenNode) and isinstance(part, int) and part < len(value.items):
             value = value.items[part]
             place = value.place
-        elif isinstance(value, ScalarNode) and isinstance(part, int):  # one value in place of a list
+        elif isinstance(value, ScalarNode) and isinstance(part, int):  # a single value for a list
             what = what.replace(f".{part} ", " ", 1)
         else:
             break

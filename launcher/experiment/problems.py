@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of an experiment: what is wrong at which key, and what to do."""
+"""Turns pydantic's errors into messages: which key is wrong, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from .sections.bucket_name import meant
 
 
 class Problem(NamedTuple):
-    """What is wrong at a place of the experiment.
+    """A mistake at a path of keys, ``loc``.
 
-    ``loc`` is the path of keys to it; ``must``: what the value must be, where that is all; ``of_key``: the key is wrong, not its
-    value.
+    ``must``: what the value must be, if that is the whole message. ``of_key``: the key itself is wrong, not its value.
     """
 
     loc: tuple[str | int, ...]
@@ -35,10 +34,11 @@ class Problem(NamedTuple):
 
 
 def problems(error: ValidationError) -> list[Problem]:
-    """Every mistake in ``error``, one per place, in words."""
+    """Every mistake in ``error``, one per path."""
     found: dict[tuple[str | int, ...], Problem] = {}
     for item in error.errors(include_url=False):
-        is_key = item["type"] in ("extra_forbidden", "unknown_key")  # then the last part is what a person wrote, whatever it is
+        # For an unknown key the last part is what the user wrote, even if it looks like a branch of a union.
+        is_key = item["type"] in ("extra_forbidden", "unknown_key")
         *way, last = item["loc"] or ("",)
         loc = (*_names(way), last) if is_key else tuple(_names(item["loc"]))
         problem = _problem(loc, item)
@@ -46,20 +46,20 @@ def problems(error: ValidationError) -> list[Problem]:
         if earlier and earlier.must and problem.must and problem.must not in earlier.must.split(" or "):
             problem = earlier._replace(must=f"{earlier.must} or {problem.must}", hint=earlier.hint or problem.hint)
         found[loc] = problem
-    # A value that fits no branch of a union is also "not a list": the mistake inside it tells more.
+    # For a union pydantic also reports "not a list"; the mistake inside the value says more.
     inner = [p for loc, p in found.items() if not any(other[: len(loc)] == loc and other != loc for other in found)]
     return [p._replace(what=f"{_name(p.loc)} must be {p.must}") if p.must is not None else p for p in inner]
 
 
 def every_problem(data: Mapping[str, Any], error: ValidationError, *, needs_data: bool = True) -> list[Problem]:
-    """The mistakes of ``data`` that ``error`` holds, and those behind them.
+    """The mistakes of ``data`` in ``error``, and those that they hide.
 
-    pydantic looks for contradictions between settings only where each one is valid. The invalid ones are left out here and the
-    rest is checked again; a contradiction that names a key which was left out is dropped.
+    pydantic checks for contradictions between settings only if each one is valid. So invalid settings are removed and the rest
+    is validated again. A contradiction that names a removed key is dropped.
     """
     found = problems(error)
     wrong = {problem.loc for problem in found}
-    for _ in range(2):  # contradictions inside a section, then those of the whole experiment
+    for _ in range(2):  # first contradictions inside a section, then across the experiment
         named = {str(loc[-1]) for loc in wrong if loc}
         try:
             Experiment.parse(without(data, wrong), needs_data=needs_data)
@@ -71,7 +71,7 @@ def every_problem(data: Mapping[str, Any], error: ValidationError, *, needs_data
 
 
 def without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
-    """``data`` without the keys at the paths ``wrong``; a mistake inside a list takes the list with it."""
+    """``data`` without the keys at the paths ``wrong``. A mistake inside a list removes the whole list."""
     kept = dict(data)
     heads = {loc[0]: [w[1:] for w in wrong if w[:1] == loc[:1]] for loc in wrong if loc}
     for head, rests in heads.items():
@@ -84,7 +84,7 @@ def without(data: Mapping[str, Any], wrong: Iterable[tuple[str | int, ...]]) -> 
 
 
 def _names(loc: Sequence[str | int]) -> list[str | int]:
-    """The parts of pydantic's path that are keys or indices: it also names branches of unions, and our section ``trl``."""
+    """The parts of pydantic's path that are keys or indices; it also contains branches of unions and our section ``trl``."""
     branches = {"str", "bool", "int", "float", "none", "trl", "constrained-str", "constrained-int"}
     return [p for p in loc if not isinstance(p, str) or (p not in branches and "[" not in p and "(" not in p)]
 
@@ -92,7 +92,7 @@ def _names(loc: Sequence[str | int]) -> list[str | int]:
 def _problem(loc: tuple[str | int, ...], item: Any) -> Problem:
     kind, ctx = item["type"], item.get("ctx", {})
     if kind == "too_short" and isinstance(item["input"], str):
-        kind = "string_too_short"  # pydantic counts text that went through a validator of ours as it counts a list
+        kind = "string_too_short"  # pydantic reports text from our own validators as if it were a list
     name, found = _name(loc), _shown(item["input"])
     if kind in ("extra_forbidden", "unknown_key"):
         neutral = accepted(str(loc[-1]))
@@ -116,7 +116,7 @@ def _name(loc: tuple[str | int, ...]) -> str:
 
 
 def _requirement(kind: str, message: str, ctx: Mapping[str, Any]) -> str | None:
-    """What a value must be, or None where the mistake is of another kind."""
+    """What the value must be; None for other kinds of mistakes."""
     if kind in ("number_type", "mapping_type", "trl_type", "trl_choice", "day_type", "bucket_type"):
         return message
     if kind == "literal_error":
@@ -158,7 +158,7 @@ _EXPECTED = {
 }
 
 
-# The patterns of launcher.experiment.schema, in words.
+# The schema's patterns, in words.
 _PATTERNS = {
     r"^[A-Za-z0-9._-]+$": "a name of letters, digits, '.', '_' and '-'",
     r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?B?$": "a size such as 64Gi or 500M",
@@ -188,7 +188,7 @@ def _choice_hint(item: Any, ctx: Mapping[str, Any]) -> str | None:
 
 
 def _value_hint(loc: tuple[str | int, ...], value: object) -> str | None:
-    """What to write in place of another tool's value."""
+    """What to write for another tool's value."""
     key = next((str(part) for part in reversed(loc) if isinstance(part, str)), "")
     if not isinstance(value, str):
         return None
@@ -196,7 +196,7 @@ def _value_hint(loc: tuple[str | int, ...], value: object) -> str | None:
 
 
 def _meaning(loc: tuple[str | int, ...]) -> str | None:
-    """What to write in place of another tool's key."""
+    """What to write for another tool's key."""
     name = str(loc[-1])
     section = ".".join(str(part) for part in loc[:-1])
     above = "" if section == "hyperparameters" else "hyperparameters."
@@ -205,7 +205,7 @@ def _meaning(loc: tuple[str | int, ...]) -> str | None:
 
 
 def _section_at(loc: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """The section class at a path of keys, or None where plain values are."""
+    """The section class at a path of keys; None for plain values."""
     section: type[BaseModel] | None = Experiment
     for part in loc:
         field = section.model_fields.get(str(part)) if section is not None else None
@@ -227,7 +227,7 @@ def _keys_at(loc: tuple[str | int, ...]) -> list[str]:
 
 
 def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
-    """A hint for a known key in the wrong section."""
+    """A hint if the key belongs to another section."""
     name, here = str(loc[-1]), ".".join(str(part) for part in loc[:-1])
     homes = [
         section for section in _sections() if section != here and name in _keys_at(tuple(section.split(".")) * bool(section))
@@ -240,7 +240,7 @@ def _elsewhere(loc: tuple[str | int, ...]) -> str | None:
 
 
 def _sections(above: tuple[str, ...] = ()) -> list[str]:
-    """The paths of all sections, the experiment's (empty) first, without the health rules, which all have the same keys."""
+    """The paths of all sections, the experiment's ("") first, without health rules, which all have the same keys."""
     below = [(*above, key) for key in _keys_at(above) if _section_at((*above, key)) is not None]
     return [".".join(above), *(section for path in below if path[0] != "health" for section in _sections(path))]
 

@@ -1,4 +1,4 @@
-"""Resolved: the text by which a run reads its experiment, ``experiment.json`` in its folder."""
+"""The resolved experiment that a run reads: ``experiment.json`` in its folder."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import Final
 from .schema import Experiment
 from .sections.lora import OF_ADAPTER, LoraSettings
 
-# The LoRA settings that an adapter has: a run that continues one follows it where they are unset.
+# LoRA settings that are part of an adapter: a run that continues one takes its values if they are unset.
 SHAPE: Final = tuple(name for name in LoraSettings.model_fields if name in OF_ADAPTER - {"random_state", "init_lora_weights"})
 
 
 def default_of(name: str) -> object:
-    """The value of a LoRA setting that nobody gave."""
+    """The default of a LoRA setting."""
     return LoraSettings.model_fields[name].get_default(call_default_factory=True)
 
 
 def resolved(experiment: Experiment) -> str:
-    """All settings with their values, in JSON; without those that nobody gave and an adapter decides that was not read yet.
+    """All settings with their values, as JSON. Unset LoRA settings are left out if an adapter that is not read yet decides
+    them.
 
-    The run reads the adapter, and must tell ``r: 16`` in a file from the default.
+    The run reads the adapter, and must be able to tell a given ``r: 16`` from the default.
     """
     h, is_continued = experiment.hyperparameters, experiment.adapter is not None and experiment.adapter_mode == "continue"
     unset = (name for name in SHAPE if name not in h.model_fields_set and getattr(h, name) == default_of(name))

@@ -1,7 +1,7 @@
-"""An experiment and its sections: each setting declared once, with its type, default, limits and one sentence.
+"""Experiment and its sections: each setting is declared once, with type, default, limits and one sentence.
 
-The launcher builds an :class:`Experiment` from a YAML file (``files``), the trainer from the JSON that the launcher left in the
-run folder, Python users from keyword arguments. All three get the same frozen class.
+The launcher builds an :class:`Experiment` from YAML (``files``), the trainer from the JSON in the run folder, Python users from
+keyword arguments. All get the same frozen class.
 """
 
 import math
@@ -32,7 +32,7 @@ __all__ = ["ColumnMapping", "Experiment", "Kubernetes", "Launch", "StorageConfig
 
 
 class Experiment(Section):
-    """One experiment, whole and checked."""
+    """One checked experiment."""
 
     experiment_id: Name = Field("default", examples=["first-try"], description="names the output folder exp_<id>")
     topic: Text | None = Field(None, examples=["answers of the support team"], description="free text, kept in the run's record")
@@ -194,30 +194,30 @@ class Experiment(Section):
 
     @property
     def is_sft(self) -> bool:
-        """Whether it learns the chosen answers, without a reference; else it learns preferences."""
+        """Whether it is SFT on the chosen answers, without a reference model; otherwise DPO."""
         return self.method == SFT
 
     @property
     def has_validation(self) -> bool:
-        """Whether it has validation pairs: named ones, or some of the training pairs."""
+        """Whether it has validation pairs: given ones, or a share of the training pairs."""
         return bool(self._validation[1]) or self.validation_split is not None
 
     @property
     def _validation(self) -> tuple[str, str | None]:
-        """The setting that names a table of validation pairs, and its value."""
+        """(name of the setting for validation pairs, its value)."""
         if self.spreadsheet_id:
             return "validation_sheet", self.validation_sheet
         return "validation_filename", self.validation_filename
 
     @property
     def named_secrets(self) -> tuple[str, ...]:
-        """The variables with secrets that it names: those of ``launch.secrets``, and that of ``notify``."""
+        """The environment variables with secrets that it names in ``launch.secrets`` and ``notify``."""
         own = self.launch.secrets
         return own if self.notify is None or self.notify in own else (*own, self.notify)
 
     @property
     def columns(self) -> ColumnMapping:
-        """The mapping in force, with the defaults ``prompt``, ``chosen`` and ``rejected`` filled in; SFT has no ``rejected``."""
+        """The column mapping with its defaults ``prompt``, ``chosen`` and ``rejected``; SFT has no ``rejected``."""
         found = merge_mappings(self.dpo_column_mapping_config, self.column_mapping_config)
         return found.model_copy(update={"rejected": None}) if self.is_sft else found
 
@@ -235,34 +235,36 @@ class Experiment(Section):
 
     @property
     def model_folder(self) -> str:
-        """The last part of ``model_name``, which names a folder of the output."""
+        """The last part of ``model_name``, used as a folder name."""
         return last_part(self.model_name)
 
     @property
     def global_batch(self) -> int:
-        """Pairs per optimizer step, on any number of devices."""
+        """Pairs per optimizer step, independent of the number of devices."""
         h = self.hyperparameters
         return self.launch.global_batch_size or h.per_device_train_batch_size * h.gradient_accumulation_steps
 
     def kept(self, pairs: int, world: int, micro: int | None = None) -> int:
-        """Of ``pairs`` training pairs those that an epoch holds: ``dataloader_drop_last`` leaves out what fills no micro-batch on
-        all ``world`` ranks. ``micro``: pairs of a micro-batch, where memory has run out and it is smaller.
+        """Training pairs per epoch, out of ``pairs``: ``dataloader_drop_last`` drops those that do not fill a micro-batch on
+        all ``world`` ranks.
+
+        ``micro``: pairs per micro-batch if it is smaller than configured, because memory ran out.
         """
         h = self.hyperparameters
         together = (micro or h.per_device_train_batch_size) * world
         return pairs - pairs % together if h.trl.get("dataloader_drop_last") else pairs
 
     def check_kept(self, pairs: int, world: int) -> None:
-        """Raises ExperimentError where ``dataloader_drop_last`` leaves out all ``pairs``."""
+        """Raises ExperimentError if ``dataloader_drop_last`` would drop all ``pairs``."""
         if not self.kept(pairs, world):
             wanted = self.hyperparameters.per_device_train_batch_size * world
             what, expected = "leaves no pair to train on", f"at least {wanted} pairs, a micro-batch on every process"
             raise ExperimentError(Mistake("hyperparameters.dataloader_drop_last", what, expected, f"{pairs} pairs"))
 
     def steps(self, pairs: int, world: int, micro: int | None = None) -> int:
-        """Optimizer steps over ``pairs`` training pairs, counted as transformers does: the last step of an epoch may be smaller.
+        """Optimizer steps over ``pairs`` training pairs, counted like transformers: the last step of an epoch may be smaller.
 
-        Arguments are those of :meth:`kept`.
+        Arguments as in :meth:`kept`.
         """
         h = self.hyperparameters
         return h.max_steps or math.ceil(self._steps_per_epoch(pairs, world, micro) * h.num_train_epochs)
@@ -271,8 +273,9 @@ class Experiment(Section):
         return max(1, math.ceil(self.kept(pairs, world, micro) / self.global_batch))
 
     def evaluations(self, pairs: int, world: int) -> int:
-        """How often the validation pairs are evaluated, unless patience ends the run: before the first step, by
-        ``eval_strategy``, and after the last step. ``pairs`` and ``world`` as for :meth:`steps`.
+        """Number of evaluations without early stopping: before the first step, by ``eval_strategy``, and after the last step.
+
+        Arguments as in :meth:`steps`.
         """
         h = self.hyperparameters
         if h.eval_strategy == "no":
@@ -282,8 +285,8 @@ class Experiment(Section):
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], *, needs_data: bool = True) -> Self:
-        """``data`` as an experiment; raises pydantic's ``ValidationError``, which :func:`problems` explains.
+        """Validates ``data``. Raises pydantic's ``ValidationError``, which :func:`problems` explains.
 
-        ``needs_data``: False for an experiment that only names a model and a bucket, to upload what an earlier run left.
+        ``needs_data``: False for an experiment that only names a model and a bucket, to upload an earlier run.
         """
         return cls.model_validate(data, context={"needs_data": needs_data})

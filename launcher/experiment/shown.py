@@ -1,4 +1,4 @@
-"""Shown and Listed: the answers of ``launcher show`` and ``launcher list``."""
+"""Results of ``launcher show`` and ``launcher list``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRONMENT: Final = (
 
 @dataclass(frozen=True)
 class Value:
-    """One setting: its dotted path, and ``file:line``, ``--set`` or ``default``."""
+    """One setting: dotted path, value and origin (``file:line``, ``--set`` or ``default``)."""
 
     path: str
     value: Any
@@ -35,7 +35,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Shown:
-    """An experiment, where each of its values comes from, and which variables are set; their values are never shown."""
+    """An experiment, the origin of each value, and which environment variables are set (never their values)."""
 
     loaded: Loaded
     values: tuple[Value, ...]
@@ -64,7 +64,7 @@ def show(name: str, *, root: Path = Path(), file: Path | None = None, overrides:
 
 @dataclass(frozen=True)
 class Row:
-    """An experiment as its file has it, not checked; ``data`` is ``datasets_path`` or ``spreadsheet_id``."""
+    """An unchecked experiment. ``data``: ``datasets_path`` or ``spreadsheet_id``."""
 
     key: str
     id: str
@@ -76,7 +76,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Listed:
-    """``error``: the mistakes of files that could not be read whole, or None; ``others``: experiments of another kind."""
+    """``error``: mistakes of files that could not be read completely, or None. ``others``: experiments of other kinds."""
 
     rows: tuple[Row, ...]
     error: ExperimentError | None
@@ -87,7 +87,7 @@ class Listed:
 
 
 def list_experiments(root: Path = Path(), file: Path | None = None) -> Listed:
-    """Every experiment of the files, also one with mistakes; raises ExperimentError where no file exists."""
+    """Every experiment of the files, valid or not. Raises ExperimentError if there is no file."""
     contents = read_files(root, file)
     rows = tuple(_row(found) for found in contents.found)
     mistakes = [mistake for wrong in contents.mistakes.values() for mistake in wrong]
@@ -101,7 +101,7 @@ def _row(found: Found) -> Row:
 
 
 def flat(value: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path, value) of every value that is no mapping; TRL's own fields get the path that they have in a file."""
+    """(path, value) of every value that is not a mapping. TRL's own fields get the path that they have in a file."""
     for name, below in value.items():
         inner = path if (*path, name) == ("hyperparameters", "trl") else (*path, name)
         if isinstance(below, Mapping) and (below or inner == path):
@@ -116,6 +116,6 @@ def _origin(path: tuple[str, ...], value: object, origins: Mapping[Keys, str]) -
     inside = next((place for leaf, place in origins.items() if leaf[: len(path)] == path), None)
     if inside is not None:
         return inside
-    # A value whose file has a short form, as  not_finite: stop  for  not_finite: {action: stop}.
+    # The file has a short form, such as  not_finite: stop  for  not_finite: {action: stop}.
     shorter = next((origins[path[:n]] for n in range(len(path) - 1, 0, -1) if path[:n] in origins), None)
     return shorter if shorter is not None and value is not None else "default"

@@ -1,4 +1,4 @@
-"""Unused: the keys of an experiment that have no effect, for the one notice that names them. Pure."""
+"""Keys of an experiment without effect, for one notice. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
 
 
 def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """A sentence that names every key of an experiment that is left out, one for each field of TRL that does nothing here,
-    one for a warm-up that is given twice, and one for each setting that another one leaves without effect.
+    """A sentence with all dropped keys; one for each TRL field without effect; one for a warm-up given twice; one for each
+    setting that another setting disables.
     """
     keys = list(neutral_keys("", data, Experiment.model_fields))
     h = data.get("hyperparameters")
@@ -46,7 +46,7 @@ def without_effect(data: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _idle(h: Mapping[str, Any]) -> Iterator[str]:
-    """What each setting of the loop has no effect with, or without, that another setting leaves without effect."""
+    """For each setting that another one disables, a sentence that names both."""
     schedule, saves, logs = h.get("lr_scheduler_type"), h.get("save_strategy"), h.get("logging_strategy")
     if (instead := WITHOUT_WARMUP.get(str(schedule))) is not None:
         names = [name for name in ("warmup_ratio", "warmup_steps") if h.get(name)]

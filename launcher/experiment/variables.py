@@ -1,6 +1,6 @@
-"""Variables of the caller's environment that reach a run: one table for every backend, for ``diff`` and for the docs. Pure.
+"""Environment variables of the caller that reach a run: one table for every backend, ``diff`` and the docs. Pure.
 
-A backend delivers each by its kind: settings and addresses in the environment, files as read-only mounts, secrets as files.
+Backends deliver settings and addresses as environment variables, files as read-only mounts, and secrets as files.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _OLD_TOKEN: Final = "HUGGING_FACE_HUB_TOKEN"
 
 class Kind(StrEnum):
     SETTING = "setting"
-    ADDRESS = "address"  # of a server; one with a password is refused
-    PROXY = "proxy"  # one with a password is a secret
+    ADDRESS = "address"  # a server's address; rejected if it contains a password
+    PROXY = "proxy"  # a secret if it contains a password
     FILE = "file"
     SECRET = "secret"
 
 
 class Variable(NamedTuple):
-    """``use``: the part of an experiment that needs it: hub, s3, sheets, or network for every part."""
+    """``use``: what needs it: hub, s3, sheets, or network (everything)."""
 
     name: str
     kind: Kind
@@ -68,18 +68,18 @@ VARIABLES: Final = tuple(
         (Kind.FILE, "network", "AWS_CA_BUNDLE REQUESTS_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE"),
     )
 )
-# Those that this project reads itself; the others are read by libraries, from the process's environment alone.
+# Read by this project itself; libraries read the others, only from the process's environment.
 _READ_HERE: Final = frozenset(
     ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "DPO_S3_ADDRESSING_STYLE")
 )
 FOR_LIBRARIES: Final = tuple(
     one.name for one in VARIABLES if one.kind is not Kind.SECRET and one.use != "sheets" and one.name not in _READ_HERE
 )
-_OF_AWS: Final = ("AWS_CONTAINER_AUTHORIZATION_TOKEN",)  # of a role of this machine, which no container has
+_OF_AWS: Final = ("AWS_CONTAINER_AUTHORIZATION_TOKEN",)  # belongs to a cloud role of this machine, which a container lacks
 
 
 def settings(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str]:
-    """The variables that are passed on in the environment; raises ExperimentError for an address with a password."""
+    """Variables to pass on as environment variables. Raises ExperimentError for an address with a password."""
     check_addresses(experiment, caller)
     plain = (Kind.SETTING, Kind.ADDRESS, Kind.PROXY)
     found = {one.name: caller[one.name] for one in VARIABLES if one.kind in plain and caller.get(one.name)}
@@ -87,29 +87,29 @@ def settings(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str
 
 
 def files(caller: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name a file of this machine, which a container does not have by itself."""
+    """Variables that name a local file, which a container needs mounted."""
     return {one.name: caller[one.name] for one in VARIABLES if one.kind is Kind.FILE and caller.get(one.name)}
 
 
 def secrets(experiment: Experiment, caller: Mapping[str, str], *, reads_sheets: bool = True) -> list[str]:
-    """The names of the caller's secrets that the experiment may need.
+    """Names of the caller's secrets that the experiment may need.
 
-    ``reads_sheets``: the run's folder has no copy of the spreadsheet, so the ranks need the key.
+    ``reads_sheets``: the run reads the spreadsheet itself, so the ranks need its key.
     """
     used = _uses(experiment) - (set() if reads_sheets else {"sheets"})
     needed = [one.name for one in VARIABLES if one.kind is Kind.SECRET and one.use in used and caller.get(one.name)]
-    if "HF_TOKEN" in needed and _OLD_TOKEN in needed:  # which the hub's client would not read
+    if "HF_TOKEN" in needed and _OLD_TOKEN in needed:  # the hub's client would ignore it
         needed.remove(_OLD_TOKEN)
     return needed + secret_proxies(caller)
 
 
 def secret_proxies(caller: Mapping[str, str]) -> list[str]:
-    """The names of proxies whose address has a password."""
+    """Names of proxy variables whose address contains a password."""
     return [one.name for one in VARIABLES if one.kind is Kind.PROXY and has_password(caller.get(one.name, ""))]
 
 
 def not_needed(experiment: Experiment, caller: Mapping[str, str], named: Iterable[str]) -> list[str]:
-    """The names of secrets in the caller's environment that the experiment does not need and that are not in ``named``."""
+    """Names of secrets in the caller's environment that the experiment does not need, except those in ``named``."""
     known = {one.name for one in VARIABLES if one.kind is not Kind.SECRET}
     aws = _OF_AWS if "s3" in _uses(experiment) else ()
     kept = {*known, *secrets(experiment, caller), *aws, *named}
@@ -117,14 +117,14 @@ def not_needed(experiment: Experiment, caller: Mapping[str, str], named: Iterabl
 
 
 def check_addresses(experiment: Experiment, caller: Mapping[str, str]) -> None:
-    """Raises ExperimentError for the address of a server that the experiment needs and that has a password in it."""
+    """Raises ExperimentError if the address of a server that the experiment needs contains a password."""
     wrong = [one.name for one in _servers(experiment) if has_password(caller.get(one.name, ""))]
     if wrong:
         raise ExperimentError(map(password_in, wrong))
 
 
 def password_in(name: str) -> Mistake:
-    """The mistake of an address in the variable ``name`` that has a password in it."""
+    """The mistake of a variable whose address contains a password."""
     use = next((one.use for one in VARIABLES if one.name == name), "s3")
     names = " and ".join(one.name for one in VARIABLES if one.kind is Kind.SECRET and one.use == use)
     hint = {"hub": "put a token into HF_TOKEN", "s3": "put AWS_ACCESS_KEY and AWS_SECRET_KEY into .env"}.get(use, f"use {names}")
@@ -132,12 +132,12 @@ def password_in(name: str) -> Mistake:
 
 
 def has_password(address: str) -> bool:
-    """Whether an address has a user name or a password before its host; it may lack ``http://``."""
+    """Whether an address has a user name or password before its host, with or without ``http://``."""
     return "@" in address.partition("?")[0]
 
 
 def is_of_this_machine(address: str) -> bool:
-    """Whether the host of an address is the machine on which it is looked up."""
+    """Whether the address points to the machine that resolves it, such as localhost."""
     text = address if "://" in address else f"//{address}"
     try:
         host = (urlsplit(text).hostname or "").rstrip(".")
@@ -155,11 +155,11 @@ def _is_loopback(host: str) -> bool:
 
 
 def local_addresses(experiment: Experiment, caller: Mapping[str, str]) -> dict[str, str]:
-    """What names a server of this machine, which is another one in a container: variable or setting -> address.
+    """Variable or setting -> address of a server on this machine, which a container cannot reach under that name.
 
-    Not those of spreadsheets, whose cells the launcher copies.
+    Without those of spreadsheets, because the launcher copies their cells.
     """
-    from ..network import shown  # it loads urllib's client
+    from ..network import shown  # imported here: it loads urllib's client
 
     asked = [one for one in _servers(experiment) if one.use != "sheets"]
     given = {one.name: caller.get(one.name, "") for one in (*asked, *(one for one in VARIABLES if one.kind is Kind.PROXY))}
@@ -170,24 +170,24 @@ def local_addresses(experiment: Experiment, caller: Mapping[str, str]) -> dict[s
 
 
 def _servers(experiment: Experiment) -> list[Variable]:
-    """The addresses that the experiment needs and does not set itself."""
+    """The variables with server addresses that the experiment needs and does not set itself."""
     used, storage = _uses(experiment), experiment.storage_config
     if storage is not None and storage.endpoint_url is not None:
         used.discard("s3")
     return [one for one in VARIABLES if one.kind is Kind.ADDRESS and one.use in used]
 
 
-_PATHS: Final = ("/", "./", "../", "~", "s3://")  # what cannot be an id of the hub
+_PATHS: Final = ("/", "./", "../", "~", "s3://")  # paths that cannot be hub ids
 
 
 def uses_s3(experiment: Experiment) -> bool:
-    """Whether a run of the experiment reads from a bucket or may write to one."""
+    """Whether a run may read from or write to a bucket."""
     paths = (experiment.model_name, experiment.adapter, experiment.datasets_path, experiment.checkpoint_to)
     return experiment.storage_config is not None or any((path or "").startswith("s3://") for path in paths)
 
 
 def _uses(experiment: Experiment) -> set[str]:
-    # A relative path without "./" may also be an id of the hub.
+    # A relative path without "./" may also be a hub id.
     named = [name for name in (experiment.model_name, experiment.adapter) if name is not None]
     is_of_hub = any(not name.startswith(_PATHS) for name in named) or (experiment.datasets_path or "").startswith("hf://")
     used = {"hub"} if is_of_hub else set()

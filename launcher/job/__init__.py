@@ -1,5 +1,5 @@
-"""One run, derived from an experiment: batches, ranks and nodes, the DeepSpeed preset, the image's tag. Pure.
+"""One run, derived from an experiment: batches, ranks and nodes, DeepSpeed preset, image tag. Pure.
 
-Others take ``job.Job`` and ``job.plan``, ``topology``, ``presets.read_parallelism``, ``image.image_of``, ``resume.job_again`` and
-``drill``. Nothing here starts a process or asks a server.
+Others take ``job.Job`` and ``job.plan``, ``topology``, ``presets.read_parallelism``, ``image.image_of``, ``resume.job_again``
+and ``drill``. Nothing here starts a process or asks a server.
 """

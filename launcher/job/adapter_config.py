@@ -1,4 +1,4 @@
-"""The configuration of an adapter that a run starts from: its base, its shape, and what can be done with it."""
+"""The configuration of an adapter that a run starts from: its base model, its shape, and how it can be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..experiment.schema import Experiment
 from ..experiment.sections.targets import is_all_linear
 
 ADAPTER: Final = "adapter_config.json"
-# Values of init_lora_weights with which PEFT leaves the base's own weights as they are. Any other takes a part out of them when
+# Values of init_lora_weights with which PEFT leaves the base's weights unchanged. Any other value subtracts a part of them when
 # the adapter is made, and the adapter belongs to what is left.
 _LEAVES_BASE: Final = ("gaussian", "eva", "orthogonal", "mica")
 CONVERT: Final = (
@@ -26,7 +26,7 @@ _NOT_PLAIN: Final = ("use_dora", "modules_to_save", "trainable_token_indices", "
 
 
 def changed_base(values: Mapping[str, Any]) -> str | None:
-    """Why an adapter with PEFT's settings ``values`` does not belong to the base as its files hold it; None if it does."""
+    """Why an adapter with PEFT's settings ``values`` does not fit the base model's published weights; None if it does."""
     start = values.get("init_lora_weights", True)
     if not isinstance(start, str) or start.lower() in _LEAVES_BASE:
         return None
@@ -34,10 +34,10 @@ def changed_base(values: Mapping[str, Any]) -> str | None:
 
 
 def check_loaded(folder: Path) -> None:
-    """Raises LauncherError for the adapter in ``folder`` where it does not belong to the base as its files hold it.
+    """Raises LauncherError if the adapter in ``folder`` does not fit the base model's published weights.
 
-    PEFT takes the part out again when it loads PiSSA and OLoRA, and the base cannot be had by switching the adapter off; of the
-    others it knows no part, and loads them on the whole base without a word.
+    On loading, PEFT subtracts the part again for PiSSA and OLoRA, so the plain base cannot be restored by disabling the
+    adapter. For the other methods PEFT loads the adapter on the published weights, without a warning.
     """
     changed = changed_base(json.loads((folder / ADAPTER).read_text(encoding="utf-8")))
     if changed is not None:
@@ -54,7 +54,7 @@ class AdapterConfig:
 
     @classmethod
     def read(cls, name: str, file: Path) -> AdapterConfig:
-        """Raises ExperimentError where the ``file`` of the adapter called ``name`` is no configuration of a LoRA adapter."""
+        """Reads the configuration of the adapter ``name``. Raises ExperimentError if ``file`` is not that of a LoRA adapter."""
         try:
             values = json.loads(text := file.read_text(encoding="utf-8"))
             if not isinstance(values, dict):
@@ -70,13 +70,13 @@ class AdapterConfig:
 
     @property
     def base(self) -> str | None:
-        """The model that it was trained on, as its configuration names it."""
+        """The model that it was trained on, according to its configuration."""
         found = self.values.get("base_model_name_or_path")
         return str(found) if found else None
 
     @property
     def not_plain(self) -> str | None:
-        """Why it cannot be added to another adapter; None for two matrices a layer and nothing else."""
+        """Why it cannot be added to another adapter; None if it is a plain LoRA (two matrices per layer)."""
         names = [name for name in _NOT_PLAIN if self.values.get(name)]
         if self.values.get("bias", "none") != "none":
             names.append("bias")
@@ -89,13 +89,13 @@ class AdapterConfig:
         return f"{self.name}/{ADAPTER}:{line}"
 
     def shape(self) -> dict[str, Any]:
-        """The settings of the LoRA group that it has, as an experiment has them."""
+        """Its LoRA settings, under the experiment's keys."""
         given = {name: self.values[name] for name in SHAPE if name in self.values}
         return {name: _default(name) if value is None else _frozen(value) for name, value in given.items()}
 
 
 def _default(name: str) -> Any:
-    """The value of a setting that the adapter does not set; without targets it sits on ``target_parameters`` alone."""
+    """The default of a setting that the adapter leaves out. Without target_modules it trains only ``target_parameters``."""
     return () if name == "target_modules" else default_of(name)
 
 
@@ -104,9 +104,9 @@ def _frozen(value: Any) -> Any:
 
 
 def followed(experiment: Experiment, config: AdapterConfig) -> Experiment:
-    """``experiment`` with the shape of the adapter that it continues, which unset settings follow.
+    """``experiment`` with the shape of the adapter that it continues: unset settings take the adapter's values.
 
-    Raises ExperimentError where a setting that was given contradicts the adapter, with the places of both.
+    Raises ExperimentError if a given setting contradicts the adapter; the message names both places.
     """
     if experiment.adapter_mode == "merge":
         return experiment
@@ -147,8 +147,8 @@ def _shown(value: Any) -> str:
 
 
 def check_start(experiment: Experiment, config: AdapterConfig) -> None:
-    """Raises ExperimentError for an adapter of a changed base, and where the adapter that is trained on the merged one could not
-    be published on the plain base.
+    """Raises ExperimentError for an adapter that does not fit its base's published weights, and if the new adapter on the
+    merged one could not be published for the plain base.
     """
     h = experiment.hyperparameters
     if (changed := changed_base(config.values)) is not None:
@@ -167,7 +167,7 @@ def check_start(experiment: Experiment, config: AdapterConfig) -> None:
 
 
 def of_model(experiment: Experiment, config: AdapterConfig) -> tuple[Experiment, str]:
-    """(the experiment with base and adapter apart, the sentence) where ``config`` is that of its ``model_name``."""
+    """For a ``model_name`` that is an adapter with this ``config``: (the experiment with base and adapter apart, a notice)."""
     name = experiment.model_name
     if experiment.adapter is not None:
         what = f"{name} is an adapter, and adapter names another one"

@@ -1,4 +1,4 @@
-"""The short version of an experiment that a drill kills and resumes, and what two of its runs are compared by."""
+"""The shortened experiment that a drill kills and resumes, and how two of its runs are compared."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..errors import UsageError
 from ..experiment.schema import Experiment
 from ..runs.run_dir import ASIDE, STAGING, RunDir
 
-FOLDER: Final = "drill"  # below model_output_dir, so that `ps` lists no run of a drill
+FOLDER: Final = "drill"  # below model_output_dir, where `ps` does not look
 EVERY: Final = 2  # steps between two checkpoints
 
 
 def short_version(experiment: Experiment, steps: int, *, full_determinism: bool) -> Experiment:
-    """``experiment`` over ``steps`` steps, with checkpoints and nothing else that takes time.
+    """``experiment`` shortened to ``steps`` steps, with checkpoints and without everything else that takes time.
 
-    ``full_determinism``: the setting of transformers. Without it a GPU's kernels may sum in another order each time.
+    ``full_determinism``: as in transformers. Without it GPU kernels may sum in a different order each time.
     """
     h = experiment.hyperparameters
     short = {
@@ -53,9 +53,9 @@ def short_version(experiment: Experiment, steps: int, *, full_determinism: bool)
 
 
 def fingerprint(adapter: Path) -> str:
-    """SHA-256 of all files in ``adapter``, with their names; raises UsageError if no weights are among them.
+    """SHA-256 over names and contents of all files in ``adapter``. Raises UsageError if there are no weights.
 
-    The model card does not count: it names the run and the time that it took.
+    The model card is left out: it contains the run's name and duration.
     """
     files = sorted(path for path in adapter.rglob("*") if path.is_file() and path != adapter / "README.md")
     if not any(file.suffix == ".safetensors" for file in files):
@@ -68,7 +68,7 @@ def fingerprint(adapter: Path) -> str:
 
 
 def newest_step(run: RunDir) -> int:
-    """The step of the run's newest checkpoint, 0 without one."""
+    """The step of the newest checkpoint, 0 without one."""
     newest = run.checkpoints()[-1:]
     return int(newest[0].name.removeprefix("checkpoint-")) if newest else 0
 
@@ -79,13 +79,13 @@ AFTER: Final = "after the adapter"
 
 @dataclass(frozen=True)
 class Moment:
-    """When a run is to be killed: in step ``step``, while ``checkpoint-<step>`` is written, or while the adapter is."""
+    """When to kill a run: during step ``step``, while ``checkpoint-<step>`` is written, or while the adapter is written."""
 
     what: Literal["step", "checkpoint", "adapter"]
     step: int
 
     def has_come(self, run: RunDir, last: int) -> bool:
-        """Whether it is now, or has passed. ``last``: the last step that was logged, 0 before the first."""
+        """Whether the moment is now or has passed. ``last``: the last logged step, 0 before the first one."""
         if self.what == "step":
             return last >= self.step - 1
         if self.what == "checkpoint":
@@ -95,9 +95,10 @@ class Moment:
 
 
 def moments(steps: int, chance: random.Random) -> Iterator[Moment]:
-    """Moments in the short version of ``steps`` steps, without an end: a step, a write, a step …, each once before any again.
+    """Endless moments in a run of ``steps`` steps, alternately in a step and during a write; no moment repeats before its kind
+    is used up.
 
-    Step 1 is none: until it is logged, a run may still be starting.
+    Never step 1: before it is logged, a run may still be starting.
     """
     ends = dict.fromkeys([*range(EVERY, steps + 1, EVERY), steps])
     in_steps = [Moment("step", step) for step in range(2, steps + 1)]
@@ -109,7 +110,7 @@ def moments(steps: int, chance: random.Random) -> Iterator[Moment]:
 
 
 def under_way(run: RunDir, last: int, steps: int) -> str:
-    """What a run does, or did when it was killed, by its folder and by the last step that it has logged."""
+    """What a run is doing, or was doing when it was killed, according to its folder and the last logged step."""
     if run.adapter.exists():
         return AFTER
     if (run.path / ASIDE).exists():

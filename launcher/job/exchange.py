@@ -1,8 +1,9 @@
-"""The lines that the launcher and a process of ``trainer/after/`` exchange: JSON texts behind a record separator (RFC 7464).
+"""The protocol between the launcher and a process of ``trainer/after/``: JSON lines that start with a record separator (RFC
+7464).
 
-The launcher asks with {"…": …} as the module defines it; {"hello": true} is the first line, {"stop": true} ends what is being
-answered. The process answers with what the module defines, {"line": text for a person}, and in the end {"answer": …} or
-{"error": {"code", "text", "mistakes"}}.
+The launcher starts with {"hello": true}, sends requests as the module defines them, and {"stop": true} to end the current
+answer. The process sends what the module defines, {"line": text for the user}, and at the end {"answer": …} or {"error":
+{"code", "text", "mistakes"}}.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ SEPARATOR: Final = "\x1e"
 
 
 def encoded(data: Mapping[str, Any]) -> str:
-    """One line, without its end."""
+    """``data`` as one line, without the line break."""
     return SEPARATOR + json.dumps(data, ensure_ascii=False)
 
 
 def decoded(line: str) -> dict[str, Any] | None:
-    """The object of a line, None for a line that is none: a library may print as it likes."""
+    """The object in a line; None for other lines, as libraries may print anything."""
     _, separator, text = line.partition(SEPARATOR)
     if not separator:
         return None

@@ -1,9 +1,9 @@
-"""Image: which container image a job runs in, and what goes into it. The tag is a hash of its contents. Pure.
+"""Image: the container image of a job and how it is built. Its tag is a hash of its contents. Pure.
 
-In a checkout it is built from the checkout. Elsewhere it is the one published with this version. launch.image names another.
-Settings of a build, from the caller's environment: DPO_BASE_IMAGE (a base pinned by digest, or the id of a local image),
-DPO_BUILD_INDEX and DPO_BUILD_EXTRA_INDEX (package indexes), DPO_BUILD_CA (a file of certificates), DPO_BUILD_WHEELS (a folder).
-Only the first one changes the image, and with it the tag.
+In a checkout it is built from the checkout, elsewhere it is the published image of this version; launch.image overrides both.
+Environment variables for a build: DPO_BASE_IMAGE (a base pinned by digest, or the id of a local image), DPO_BUILD_INDEX and
+DPO_BUILD_EXTRA_INDEX (package indexes), DPO_BUILD_CA (a file of certificates), DPO_BUILD_WHEELS (a folder). Only DPO_BASE_IMAGE
+changes the image and its tag.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _PINNED: Final = re.compile(r"(.+@)?sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Build:
-    """What an image is built from: files by their path in the build's context, and build arguments.
+    """What an image is built from: files by their path in the build context, and build arguments.
 
-    ``runtime`` is the reference of the stage below our own code, an image of its own: packages change seldom.
+    ``runtime``: reference of the image with everything except our own code. It is reused, because packages change seldom.
     """
 
     root: Path
@@ -43,24 +43,24 @@ class Build:
 
     @property
     def packages(self) -> tuple[Path, ...]:
-        """The files of the stages up to ``runtime``, relative to ``root``."""
+        """Files of the stages up to ``runtime``, relative to ``root``."""
         return (Path(DOCKERFILE), lock_of(self.variant))
 
     @property
     def source(self) -> tuple[Path, ...]:
-        """Our own code, relative to ``root``."""
+        """Files of our own code, relative to ``root``."""
         return tuple(source_files(self.root))
 
     def last_stage(self) -> str:
-        """The Dockerfile's last stage as a Dockerfile of its own, on top of ``runtime``."""
+        """The Dockerfile's last stage as its own Dockerfile, based on ``runtime``."""
         _, last = split_stages((self.root / DOCKERFILE).read_text(encoding="utf-8"))
         return _STAGE.sub(f"FROM {self.runtime}", last, count=1)
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image by its reference; ``build``: how it is built, None for an image that exists already. ``built_for``: the
-    architecture that an engine tells of it, such as amd64.
+    """An image by its reference. ``build``: how to build it, None for an existing image. ``built_for``: the architecture that
+    the engine reports, such as amd64.
     """
 
     reference: str
@@ -70,17 +70,17 @@ class Image:
 
     @property
     def architecture(self) -> str | None:
-        """The only architecture that it runs on, as Docker and Kubernetes spell it; None if that is unknown."""
+        """The only architecture that it runs on, as Docker and Kubernetes spell it; None if unknown."""
         return self.built_for or (ARCHITECTURE if self.is_published else None)
 
     @property
     def is_published(self) -> bool:
-        """Whether it is the image of a release of this project."""
+        """Whether it is a release image of this project."""
         return self.build is None and self.reference.startswith(f"{IMAGES}:")
 
     @property
     def why(self) -> str:
-        """Why it is this one, in a few words."""
+        """Why this image was chosen, in a few words."""
         if self.build is not None:
             return "built from this checkout"
         if self.reference == published_image(self.variant):
@@ -100,9 +100,9 @@ class Image:
 
 
 def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, root: Path | None = None) -> Image:
-    """The image of a job: the one that launch.image gives, else that of this checkout (or of ``root``), else the published one.
+    """The image of a job: launch.image, else the one of this checkout (or of ``root``), else the published one.
 
-    Raises UsageError if the base has no digest.
+    Raises UsageError if the base image has no digest.
     """
     if given is not None:
         return Image(given, variant)
@@ -119,7 +119,9 @@ def image_of(variant: str, caller: Mapping[str, str], given: str | None = None, 
 
 
 def described(variant: str, given: str | None) -> str:
-    """Which image ``image_of`` gives, in words; that of a checkout without its tag, which takes a look at every source file."""
+    """Which image ``image_of`` would return, in words. For a checkout without the tag, which would need a hash of every source
+    file.
+    """
     if given is None and checkout() is not None:
         return f"{variant}, built from this checkout"
     image = image_of(variant, {}, given)
@@ -127,7 +129,7 @@ def described(variant: str, given: str | None) -> str:
 
 
 def image_for(experiment: Experiment, gpus: int, caller: Mapping[str, str]) -> Image:
-    """The image of a run of ``experiment`` with ``gpus`` on each node; raises what ``image_of`` raises."""
+    """The image of a run of ``experiment`` with ``gpus`` per node. Raises what ``image_of`` raises."""
     return image_of(variant_of(gpus), caller, experiment.launch.image)
 
 
@@ -136,7 +138,7 @@ def variant_of(gpus: int) -> str:
 
 
 def checkout() -> Path | None:
-    """The checkout of this code, or None where it was installed without one."""
+    """The checkout of this code; None for an installed package."""
     root = Path(__file__).parents[2]
     return root if (root / DOCKERFILE).is_file() and (root / "pyproject.toml").is_file() else None
 
@@ -146,13 +148,13 @@ def lock_of(variant: str) -> Path:
 
 
 def source_files(root: Path) -> list[Path]:
-    """Every file of our own packages but bytecode, relative to ``root``, sorted."""
+    """Every file of our own packages except bytecode, relative to ``root``, sorted."""
     found = (path for name in _OURS for path in (root / name).rglob("*") if path.is_file())
     return sorted(path.relative_to(root) for path in found if "__pycache__" not in path.parts and path.suffix != ".pyc")
 
 
 def source_hash(root: Path) -> str:
-    """16 hexadecimal digits of our own code below ``root``, whatever else a checkout holds."""
+    """Hash of our own code below ``root``: 16 hexadecimal digits. Other files of a checkout do not count."""
     return _hash(_named(root, source_files(root)))
 
 
@@ -182,7 +184,9 @@ def _named(root: Path, files: Iterable[Path]) -> list[bytes | str]:
 
 
 def _hash(parts: Iterable[bytes | str]) -> str:
-    """16 hexadecimal digits of the SHA-256 over ``parts``, each with its length before it, which tells all lists apart."""
+    """SHA-256 over ``parts``, cut to 16 hexadecimal digits. Each part is preceded by its length, so that different lists never
+    collide.
+    """
     digest = hashlib.sha256()
     for part in parts:
         raw = part.encode() if isinstance(part, str) else part

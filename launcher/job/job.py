@@ -1,4 +1,4 @@
-"""Job: one run of an experiment, worked out but not yet rendered for a backend. ``plan`` is pure."""
+"""Job: one run of an experiment, independent of the backend. ``plan`` is pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .topology import DDP, Node, Parallelism, Topology
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run requests per node; None: the backend decides."""
+    """What a run requests per node. None: the backend's default."""
 
     cpus: float | None
     memory: str | None
@@ -26,9 +26,9 @@ class Resources:
 
 @dataclass(frozen=True)
 class Job:
-    """What every backend renders. ``world`` ranks train ``per_device × accumulation × world`` pairs per step.
+    """The input of every backend. A step trains ``per_device × accumulation × world`` pairs on ``world`` ranks.
 
-    ``notes``: what the run's record holds beside that, such as the run that it repeats.
+    ``notes``: extra entries for the run's record, such as the run that it repeats.
     """
 
     run: str
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def devices(self) -> str:
-        """The devices and the parallelism in words."""
+        """Devices and parallelism, in words."""
         parallelism = self.topology.parallelism
         return self.topology.devices + (f", {parallelism.name}" if parallelism.stage or self.world > 1 else "")
 
@@ -84,9 +84,9 @@ def plan(
     node: Node | None = None,
     origin: str | None = None,
 ) -> Job:
-    """The job of one run on machines with ``gpus_there`` GPUs each; raises ExperimentError for what cannot be.
+    """The job of one run on machines with ``gpus_there`` GPUs each. Raises ExperimentError if it is impossible.
 
-    ``node``: which of several nodes this machine is.
+    ``node``: this machine's place among several nodes.
     """
     launch = experiment.launch
     topology = topology_of(launch, gpus_there, parallelism)
@@ -116,13 +116,13 @@ def plan(
 
 
 def topology_of(launch: Launch, gpus_there: int, parallelism: Parallelism = DDP) -> Topology:
-    """The ranks that ``launch`` asks for on machines with ``gpus_there`` GPUs each."""
+    """The ranks that ``launch`` requests on machines with ``gpus_there`` GPUs each."""
     gpus = gpus_there if launch.gpus == "auto" else launch.gpus
     return Topology(gpus, launch.nodes, gpus or launch.processes or 1, parallelism)
 
 
 def check_outputs(experiment: Experiment, root: Path) -> None:
-    """Raises ExperimentError where the folders that a run on this machine writes to, below ``root``, cannot be written."""
+    """Raises ExperimentError if the output folders of a run on this machine, below ``root``, are not writable."""
     h = experiment.hyperparameters
     folders = {"hyperparameters.model_output_dir": RunDir.of(root, h.model_output_dir, *_shelf(experiment)).path.parent}
     if experiment.save_processed_dataset:
@@ -158,7 +158,7 @@ def _beyond_the_machine(experiment: Experiment, topology: Topology, there: int) 
 
 
 def _uneven(experiment: Experiment, world: int) -> Mistake:
-    """The mistake of a global batch that is no whole number of accumulation steps, with the values that work."""
+    """The mistake for a global batch that does not divide evenly, with the values that work."""
     total, per_device = experiment.global_batch, experiment.hyperparameters.per_device_train_batch_size
     devices = f"{world} device{'s' * (world > 1)}"
     sizes, counts = _divisors(total // world) if total % world == 0 else [], _divisors(total // per_device)
@@ -183,7 +183,7 @@ def _or(numbers: list[int]) -> str:
 
 
 def _environment(launch: Launch) -> tuple[dict[str, str], tuple[str, ...]]:
-    """(fixed values, names taken from the caller); a name without a value is taken from the caller, as in Docker's env files."""
+    """(fixed values, names to copy from the caller's environment). A name without a value is copied, as in Docker's env files."""
     if not isinstance(launch.env, Mapping):
         return {}, launch.env
     fixed = {name: _text(value) for name, value in launch.env.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The model of an experiment as it lies on this disk: whether it can be trained, and whether it has the named modules."""
+"""Checks the model of an experiment on this disk: whether it can be trained and has the named modules."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _WEIGHTS: Final = ("*.safetensors", "*.bin", "*.index.json", "*.pt", "*.pth", "*
 
 
 def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> None:
-    """Raises ExperimentError if the run would refuse the model or a module that it shall train. Looks only at the disk.
+    """Raises ExperimentError if the run would reject the model or a module to train. Reads only this disk.
 
-    ``caller`` is the environment, which names the hub's cache. What is not on this disk is left to the run.
+    ``caller``: the environment, which names the hub's cache. A model that is not on this disk is checked by the run.
     """
     name, hyper = experiment.model_name, experiment.hyperparameters
     folder = _folder(experiment, root, caller)
@@ -37,9 +37,9 @@ def check_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -
 
 
 def check_adapter(model_name: str, folder: Path) -> None:
-    """Raises ExperimentError if the model's ``folder`` holds an adapter: beside its weights, or one that sits on an adapter.
+    """Raises ExperimentError if the model's ``folder`` contains an adapter, or weights and an adapter.
 
-    transformers would load the base model that it names and put the adapter on it, and the run's own adapter would replace it.
+    transformers would load the adapter on its own base model, and the run's new adapter would replace it.
     """
     if not (folder / ADAPTER).is_file():
         return
@@ -60,7 +60,7 @@ def check_adapter(model_name: str, folder: Path) -> None:
 
 
 def _folder(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> Path | None:
-    """The model's folder on this disk; None where only the run can see it. Raises ExperimentError if it holds no model."""
+    """The model's folder on this disk; None if only the run can see it. Raises ExperimentError if it holds no model."""
     name, cache = experiment.model_name, experiment.hyperparameters.model_cache_dir
     if name.startswith("s3://"):
         return None

@@ -1,4 +1,4 @@
-"""DeepSpeed configurations by name: files in ``configs/deepspeed`` of the working directory, or those of this code."""
+"""DeepSpeed configurations by name, from ``configs/deepspeed`` in the working directory or from this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..experiment.other_tools.other_values import meant_value
 from .topology import DDP, Parallelism
 
 FOLDER: Final = Path("configs", "deepspeed")
-# Set by the experiment, which keeps the mathematics the same everywhere: the trainer fills them in.
+# Taken from the experiment, so that the mathematics is the same everywhere; the trainer fills them in.
 _DECIDED: Final = (
     "train_batch_size",
     "train_micro_batch_size_per_gpu",
@@ -24,7 +24,7 @@ _EXTENSIONS: Final = ("zero_quantized_weights", "zero_quantized_gradients", "zer
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders with configurations: below ``root``, then beside this code (a checkout, or an installation)."""
+    """Folders with configurations: below ``root``, then in this package (checkout or installation)."""
     here = Path(__file__).parents[1]
     return [folder for folder in (root / FOLDER, here.parent / FOLDER, here / "deepspeed") if folder.is_dir()]
 
@@ -34,7 +34,7 @@ def names(root: Path) -> list[str]:
 
 
 def read_parallelism(name: str, root: Path, why: str | None = None) -> Parallelism:
-    """``ddp``, or the configuration called ``name``; raises ExperimentError if it does not exist, or cannot train."""
+    """``ddp``, or the configuration ``name``. Raises ExperimentError if it does not exist or cannot train."""
     if name == "ddp":
         return Parallelism(DDP.name, None, why)
     file = next((path for folder in folders(root) if (path := folder / f"{name}.json").is_file()), None)
@@ -80,7 +80,7 @@ def _mistakes(config: Any, file: str) -> list[Mistake]:
 
 
 def _compiled(config: Mapping[str, Any], zero: Mapping[str, Any], file: str) -> Iterator[Mistake]:
-    """What DeepSpeed would compile when a run starts: images have no nvcc and no C++ compiler."""
+    """Mistakes for features that DeepSpeed compiles when a run starts: the images have no nvcc and no C++ compiler."""
     why = "DeepSpeed would compile {} when the run starts, and images have no compiler for it"
     devices = {name: (zero.get(name) or {}).get("device", "none") for name in ("offload_optimizer", "offload_param")}
     if devices["offload_optimizer"] != "none" and config.get("zero_force_ds_cpu_optimizer", True):

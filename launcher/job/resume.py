@@ -1,4 +1,4 @@
-"""The job of a run that is resumed or repeated, from what its folder holds."""
+"""Rebuilds the job of a run from its folder, to resume or repeat it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .topology import DDP, Parallelism
 
 @dataclass(frozen=True)
 class Recorded:
-    """How a run was started: its experiment, its DeepSpeed configuration and its record (``run.json``)."""
+    """How a run was started: experiment, DeepSpeed configuration and record (``run.json``)."""
 
     run: str
     experiment: Experiment
@@ -25,7 +25,7 @@ class Recorded:
 
     @classmethod
     def of(cls, run: RunDir) -> Recorded:
-        """Raises LauncherError where the folder does not have them."""
+        """Reads the run's folder. Raises LauncherError if the files are missing."""
         try:
             deepspeed = run.deepspeed.read_text(encoding="utf-8") if run.deepspeed.is_file() else None
             return cls.parsed(run.name, run.experiment.read_text(encoding="utf-8"), deepspeed, run.read_record())
@@ -34,7 +34,7 @@ class Recorded:
 
     @classmethod
     def parsed(cls, run: str, experiment: str, deepspeed: str | None, record: Mapping[str, Any]) -> Recorded:
-        """From the texts of ``experiment.json`` and ``deepspeed.json``; raises ValueError for another text."""
+        """From the text of ``experiment.json`` and ``deepspeed.json``. Raises ValueError if it cannot be parsed."""
         found = Experiment.model_validate_json(experiment)
         parallelism = DDP if deepspeed is None else Parallelism(found.launch.parallelism, json.loads(deepspeed))
         return cls(run, found, parallelism, record)
@@ -47,7 +47,7 @@ class Recorded:
         return replace(self, experiment=experiment)
 
     def job(self, gpus_there: int) -> Job:
-        """The same job; raises ExperimentError where machines with ``gpus_there`` GPUs cannot run it."""
+        """The same job again. Raises ExperimentError if machines with ``gpus_there`` GPUs cannot run it."""
         return plan(
             self.experiment,
             run=self.run,
@@ -61,6 +61,6 @@ class Recorded:
 def job_again(run: RunDir, gpus_there: int) -> Job:
     """The job of ``run`` with its own experiment and DeepSpeed configuration.
 
-    Raises LauncherError where the folder does not have them, ExperimentError where this machine cannot run it.
+    Raises LauncherError if the folder lacks them, ExperimentError if this machine cannot run it.
     """
     return Recorded.of(run).job(gpus_there)

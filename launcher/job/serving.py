@@ -1,7 +1,7 @@
-"""Serving: the arguments by which vLLM serves a model or an adapter on its base, and the adapters that it takes. Pure.
+"""Serving: vLLM's arguments for a model, or for an adapter beside its base, and the adapters that vLLM supports. Pure.
 
-The limits are those of vLLM's ``lora/peft_helper.py`` and of the model classes in its ``model_executor/models``, in the version
-of :data:`IMAGE`.
+The limits come from vLLM's ``lora/peft_helper.py`` and the model classes in ``model_executor/models``, in the version of
+:data:`IMAGE`.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ IMAGE: Final = "vllm/vllm-openai:v0.32.0"  # a version, not a digest: --image na
 ROCM_IMAGE: Final = IMAGE.replace("vllm-openai", "vllm-openai-rocm")  # the same version for AMD's GPUs
 PORT: Final = 8000
 _PATTERNS: Final = "0.32"  # the first version that reads rank_pattern and alpha_pattern
-RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has kernels for
-# Settings of an adapter that vLLM refuses, or reads as if they were not there -> what they are.
+RANKS: Final = (8, 16, 32, 64, 128, 256, 320, 512)  # ranks that vLLM has kernels for
+# Settings of an adapter that vLLM rejects or ignores -> what they are.
 _ALONE: Final = {
     "modules_to_save": "modules that are trained whole (modules_to_save)",
     "use_dora": "DoRA",
     "target_parameters": "experts that are parameters (target_parameters)",
     "lora_bias": "biases of the adapter (lora_bias)",
 }
-# The same, where no merge exists either.
+# The same for settings that cannot be merged either.
 _NOWHERE: Final = {
     "trainable_token_indices": "rows of the embedding (trainable_token_indices)",
     "alora_invocation_tokens": "invocation tokens (aLoRA)",
@@ -83,10 +83,11 @@ _BARE: Final = frozenset(
 
 @dataclass(frozen=True)
 class Served:
-    """``model``: whole weights, or the base of ``adapter``; folders and files as the server's process sees them, or a hub id.
+    """``model``: whole weights, or the base of ``adapter``. Paths are those that the server's process sees; a hub id is
+    possible, too.
 
-    ``length``: tokens of a prompt and its answer, None for the model's own limit; ``dtype``: of the computation, None for vLLM's
-    choice; ``template_options``: what the run passed to the chat template. ``gpus``: over which the model is spread.
+    ``length``: tokens of prompt plus answer, None for the model's limit. ``dtype``: of the computation, None for vLLM's
+    default. ``template_options``: what the run passed to the chat template. ``gpus``: tensor parallelism.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Served:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """After ``vllm``."""
+        """The arguments after ``vllm``."""
         return ("serve", self.model, *self._options())
 
     def _options(self) -> Iterator[str]:
@@ -131,18 +132,18 @@ class Served:
             yield "--trust-remote-code"
 
     def _module(self, adapter: str) -> str:
-        """vLLM takes what has a comma for JSON."""
+        """The value of --lora-modules. vLLM takes a value with a comma for JSON."""
         plain = f"{self.name}={adapter}"
         return json.dumps({"name": self.name, "path": adapter}, ensure_ascii=False) if "," in plain else plain
 
 
 def image_of(gpu_resource: str) -> str:
-    """vLLM's image for GPUs that a cluster calls ``gpu_resource``."""
+    """vLLM's image for the GPU resource of a cluster, such as nvidia.com/gpu."""
     return ROCM_IMAGE if gpu_resource.startswith("amd.com/") else IMAGE
 
 
 def rank_of(config: Mapping[str, Any]) -> int:
-    """The smallest of vLLM's ranks that holds every rank of an adapter with the settings ``config``; raises UsageError above."""
+    """The smallest rank that vLLM supports and that holds every rank of this adapter. Raises UsageError if all are too small."""
     rank = max(int(one) for one in (config.get("r", 0), *(config.get("rank_pattern") or {}).values()))
     found = next((one for one in RANKS if one >= rank), None)
     if found is None:
@@ -151,9 +152,9 @@ def rank_of(config: Mapping[str, Any]) -> int:
 
 
 def needs_merge(config: Mapping[str, Any], architecture: str | None = None) -> list[str]:
-    """What an adapter with the settings ``config`` has that vLLM cannot serve beside the base, and a merged model can hold.
+    """Features of this adapter that vLLM cannot serve beside the base, but a merged model can hold.
 
-    ``architecture``: the base's class, as its config.json names it; None if that is not known.
+    ``config``: PEFT's settings. ``architecture``: the base's class in its config.json, None if unknown.
     """
     found = [what for key, what in _ALONE.items() if config.get(key)]
     if config.get("bias", "none") != "none":
@@ -166,19 +167,19 @@ def needs_merge(config: Mapping[str, Any], architecture: str | None = None) -> l
 
 
 def needs_version(config: Mapping[str, Any]) -> str | None:
-    """The first version of vLLM that serves the adapter with the settings ``config`` rightly; None if any does."""
+    """The first vLLM version that serves this adapter correctly; None if every version does."""
     return _PATTERNS if config.get("rank_pattern") or config.get("alpha_pattern") else None
 
 
 def not_served(config: Mapping[str, Any]) -> list[str]:
-    """What an adapter with the settings ``config`` has that neither vLLM nor a merged model can hold."""
+    """Features of this adapter that neither vLLM nor a merged model can hold."""
     found = [what for key, what in _NOWHERE.items() if config.get(key)]
     changed = changed_base(config)
     return found if changed is None else [*found, changed]
 
 
 def _targets(config: Mapping[str, Any], module: str) -> bool:
-    """Whether the embedding or head ``module`` has an adapter; PEFT's ``target_modules`` is a list of names or a pattern."""
+    """Whether the adapter trains the embedding or head ``module``. ``target_modules`` is a list of names or a pattern."""
     targets = config.get("target_modules") or ()
     if not isinstance(targets, str):
         return any(one.rpartition(".")[2] == module for one in targets)

@@ -1,4 +1,4 @@
-"""Starting: the adapter that a run starts from, as it lies on this disk; a folder, a hub id in the cache, or a run."""
+"""The adapter that a run starts from, as far as it is on this disk: a folder, a hub id in the cache, or a run."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WEIGHTS: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """(the hub id, the revision that is pinned) of ``owner/name@revision``."""
+    """``owner/name@revision`` -> (hub id, pinned revision or None)."""
     owner, at, revision = name.partition("@")
     return (owner, revision) if at else (name, None)
 
 
 def adapter_folder(name: str, root: Path, caller: Mapping[str, str], cache: str | None = None) -> Path | None:
-    """The folder of the adapter ``name`` where this disk has it: a folder, or a hub id in the hub's cache."""
+    """The folder of the adapter ``name`` on this disk: a local folder, or a hub id in the hub's cache; None if it is elsewhere."""
     folder = root / expanded(name)
     if folder.is_dir():
         return folder
@@ -39,18 +39,18 @@ def adapter_folder(name: str, root: Path, caller: Mapping[str, str], cache: str 
 
 @dataclass(frozen=True)
 class Paired:
-    """An experiment whose model is whole and whose adapter is named apart; ``said``: what was found out, for a person."""
+    """An experiment with a whole model in ``model_name`` and a separate ``adapter``. ``said``: notices about what was changed."""
 
     experiment: Experiment
     said: tuple[str, ...] = ()
 
 
 def paired(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> Paired:
-    """``experiment`` with the base of an adapter that is given as ``model_name``, with the folder of a run that ``adapter``
-    names, and with the shape of an adapter that is continued.
+    """``experiment`` with base and adapter in their own keys: an adapter in ``model_name`` is replaced by its base model, a run
+    in ``adapter`` by its folder, and unset LoRA settings take the values of a continued adapter.
 
-    Looks only at the disk; what is elsewhere is left to the run. ``caller`` is the environment, which names the hub's cache.
-    Raises ExperimentError for a pair that cannot be trained, and for an adapter whose base is unknown.
+    Reads only this disk; the run checks what is elsewhere. ``caller``: the environment, which names the hub's cache. Raises
+    ExperimentError for a combination that cannot be trained, and for an adapter with an unknown base model.
     """
     found, said = _from_model(experiment, root, caller)
     if found.adapter is None:
@@ -66,7 +66,7 @@ def paired(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> Pai
 
 
 def paired_loaded(loaded: Loaded, root: Path, caller: Mapping[str, str]) -> Loaded:
-    """``loaded`` with the experiment of :func:`paired`, and with what it says among the notices."""
+    """``loaded`` with the experiment of :func:`paired`; its notices are added."""
     with loaded.placed():
         found = paired(loaded.experiment, root, caller)
     return replace(loaded, experiment=found.experiment, notices=(*loaded.notices, *found.said))
@@ -79,14 +79,14 @@ def _from_model(experiment: Experiment, root: Path, caller: Mapping[str, str]) -
         return experiment, []
     found, said = of_model(experiment, AdapterConfig.read(name, folder / ADAPTER))
     of_its_run = _base_of_run(folder)
-    if of_its_run is not None and of_its_run != found.model_name:  # its configuration may name a path in a container
+    if of_its_run is not None and of_its_run != found.model_name:  # it may name a path inside a container
         found = found.model_copy(update={"model_name": of_its_run})
         said = f"model {name} is an adapter: base {of_its_run}, adapter {name}, {found.adapter_mode}"
     return found, [said]
 
 
 def _base_of_run(folder: Path) -> str | None:
-    """The model of the run whose adapter lies in ``folder``."""
+    """The base model of the run that trained the adapter in ``folder``."""
     run = RunDir(folder.resolve().parent)
     if run.adapter != folder.resolve():
         return None
@@ -97,12 +97,12 @@ def _base_of_run(folder: Path) -> str | None:
 
 
 def _of_run(experiment: Experiment, root: Path) -> Experiment:
-    """``experiment`` with the folder of the adapter of the run that ``adapter`` names; a folder of that name wins."""
+    """``experiment`` with the adapter's folder in place of a run's name; a folder with that name wins."""
     name = str(experiment.adapter)
     if "/" in name or (root / expanded(name)).is_dir():
         return experiment
     if "data" in experiment.launch.kubernetes.volumes:
-        return experiment  # a path on the claim, perhaps
+        return experiment  # it may be a path on the claim
     try:
         run = choose(name, newest_first(output_dirs(root), remembered(root)))
     except UsageError as error:
@@ -121,7 +121,7 @@ def _of_run(experiment: Experiment, root: Path) -> Experiment:
 
 
 def check_starting(experiment: Experiment, root: Path, caller: Mapping[str, str]) -> None:
-    """Raises ExperimentError where the folder of ``adapter`` is missing or incomplete; hub ids and s3://… are left to the run."""
+    """Raises ExperimentError if the folder of ``adapter`` is missing or incomplete. The run checks hub ids and s3://…."""
     name = experiment.adapter
     if name is None or name.startswith("s3://"):
         return
@@ -133,14 +133,14 @@ def check_starting(experiment: Experiment, root: Path, caller: Mapping[str, str]
 
 
 def check_named(name: str, hint: str | None) -> None:
-    """Raises ExperimentError where an adapter that is no folder is no hub id either; ``hint``: where a copy may be."""
+    """Raises ExperimentError if an adapter is neither a folder nor a valid hub id. ``hint``: where a copy may be."""
     if not is_hub_id(split_revision(name)[0]):
         expected = "a hub id, s3://…, a run or an existing folder"
         raise ExperimentError(Mistake("adapter", f"folder {name} not found", expected, hint=hint))
 
 
 def _elsewhere(experiment: Experiment, root: Path) -> str | None:
-    """Where a missing adapter may be: in the run that ``resume_from_checkpoint`` names, or in ``checkpoint_to``."""
+    """Where a missing adapter may be: in the run of ``resume_from_checkpoint``, or in ``checkpoint_to``."""
     wish = experiment.hyperparameters.resume_from_checkpoint
     if isinstance(wish, str):
         named = root / expanded(wish)
@@ -154,7 +154,7 @@ def _elsewhere(experiment: Experiment, root: Path) -> str | None:
 
 
 def check_files(name: str, folder: Path) -> None:
-    """Raises ExperimentError where ``folder`` lacks the files of an adapter."""
+    """Raises ExperimentError if files of the adapter are missing in ``folder``."""
     there = sorted(path.name for path in folder.iterdir())
     found = ", ".join(there[:5]) + (" …" if len(there) > 5 else "") if there else "an empty folder"
     if ADAPTER not in there:

@@ -1,4 +1,4 @@
-"""Target: trained weights in a folder: of a run, of an adapter alone, or of a whole model."""
+"""Target: trained weights in a folder: of a run, an adapter, or a whole model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MODEL: Final = "config.json"
 
 @dataclass(frozen=True)
 class Target:
-    """What ``RUN|PATH`` names. ``folder``: the run's, the adapter's or the model's, absolute.
+    """What ``RUN|PATH`` means. ``folder``: of the run, the adapter or the model, absolute.
 
-    ``adapter``: the folder of the adapter, None for full weights and for a model that nobody tuned here. ``base``: the model
-    below the adapter, a hub id, a folder or s3://…; for whole weights without a run the folder itself. ``experiment``: the run's.
+    ``adapter``: the adapter's folder, None for whole weights. ``base``: the adapter's base model, a hub id, a folder or s3://…;
+    for whole weights without a run the folder itself. ``experiment``: the run's.
     """
 
     name: str
@@ -33,9 +33,9 @@ class Target:
 
     @classmethod
     def of(cls, folder: Path) -> Target:
-        """What ``folder`` holds; an adapter that lies in its run's folder is the run's.
+        """What ``folder`` contains. An adapter inside a run's folder belongs to the run.
 
-        Raises UsageError where it holds neither, LauncherError where its files cannot be read.
+        Raises UsageError if it contains none of them, LauncherError if its files cannot be read.
         """
         path = folder.resolve()
         for run in (path, path.parent) if path.name == "adapter" else (path,):
@@ -68,7 +68,7 @@ class Target:
 
     @property
     def settings(self) -> Experiment:
-        """The run's experiment; without a run one of defaults, for the model alone."""
+        """The run's experiment; without a run one with defaults and this model."""
         if self.experiment is not None:
             return self.experiment
         return Experiment.parse({"model_name": self.base}, needs_data=False)

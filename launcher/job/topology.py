@@ -16,15 +16,15 @@ PORT: Final = 29500
 
 @dataclass(frozen=True)
 class Parallelism:
-    """``ddp``, where each rank has the whole model, or a DeepSpeed configuration by its name."""
+    """``ddp`` (each rank holds the whole model), or a DeepSpeed configuration by name."""
 
     name: str = "ddp"
     deepspeed: Mapping[str, Any] | None = None
-    why: str | None = None  # the sentence of an automatic choice
+    why: str | None = None  # why ``auto`` chose it
 
     @property
     def stage(self) -> int:
-        """What is sharded over the ranks: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
+        """What ZeRO shards over the ranks: 0 nothing, 1 optimizer state, 2 also gradients, 3 also weights."""
         return 0 if self.deepspeed is None else int(self.deepspeed["zero_optimization"]["stage"])
 
 
@@ -33,7 +33,7 @@ DDP: Final = Parallelism()
 
 @dataclass(frozen=True)
 class Topology:
-    """``nodes × nproc`` ranks; ``gpus`` is per node, and 0 where the ranks compute on the CPU."""
+    """``nodes × nproc`` ranks. ``gpus``: per node, 0 for training on the CPU."""
 
     gpus: int = 0
     nodes: int = 1
@@ -54,7 +54,7 @@ class Topology:
         return f"{self.nodes} nodes × {what}" if self.nodes > 1 else what
 
     def environment(self, deepspeed_file: str) -> dict[str, str]:
-        """The environment of the entrypoint, accelerate and DeepSpeed; ``deepspeed_file``: its path for the ranks."""
+        """Environment variables for the entrypoint, accelerate and DeepSpeed. ``deepspeed_file``: as the ranks see it."""
         env = {"DPO_NNODES": str(self.nodes), "DPO_NPROC": str(self.nproc)}
         if self.gpus == 0:
             env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
@@ -71,7 +71,7 @@ class Topology:
 
 @dataclass(frozen=True)
 class Node:
-    """Which node of a run this is, and where the first one listens; ``address`` is None for a run on one node."""
+    """This node's rank, and the address of the first node; ``address`` is None for a run on one node."""
 
     rank: int = 0
     address: str | None = None
@@ -79,9 +79,9 @@ class Node:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], nodes: int) -> Node:
-        """Read from NODE_RANK (or JOB_COMPLETION_INDEX, Kubernetes' name for it), MASTER_ADDR and MASTER_PORT.
+        """From NODE_RANK (or Kubernetes' JOB_COMPLETION_INDEX), MASTER_ADDR and MASTER_PORT.
 
-        Raises UsageError where ``nodes`` is more than one and they are missing or wrong.
+        Raises UsageError if they are missing or invalid and ``nodes`` is more than one.
         """
         if nodes == 1:
             return cls()
@@ -104,7 +104,7 @@ class Node:
 
 
 def torchrun(nodes: int, nproc: int, node: Node, port: int | str) -> list[str]:
-    """The options of ``python -m torch.distributed.run`` for the place of the ranks; ``port``: for a run on one node."""
+    """Arguments of ``python -m torch.distributed.run``. ``port``: for a run on one node."""
     options = [f"--nnodes={nodes}", f"--nproc-per-node={nproc}"]
     if node.address is None:
         return [*options, "--master-addr=127.0.0.1", f"--master-port={port}", "--max-restarts=0"]

@@ -1,4 +1,4 @@
-"""Weights: the modules of a model as the headers of its weight files name them. No weights are read, and no torch is needed."""
+"""Names and shapes of a model's modules, from the headers of its weight files. Reads no weights and needs no torch."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Final
 from ..experiment.sections.targets import DIRECT, Modules, untrained
 
 WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-_LARGEST: Final = 1 << 27  # bytes of a header: a larger number is no length
-# What transformers may put in front of the names in a file: the model's attribute of its decoder.
+_LARGEST: Final = 1 << 27  # bytes of a header; a larger number cannot be its length
+# Prefixes that transformers adds to the names in a file: the decoder's attribute.
 _ROOTS: Final = ("", "model.", "transformer.", "backbone.", "gpt_neox.", "model.decoder.", "decoder.", "biogpt.", "rwkv.")
-_HEADS: Final = ("lm_head", "embed_out", "output")  # tied to the embedding, they are in no file
+_HEADS: Final = ("lm_head", "embed_out", "output")  # tied to the embedding, in no file
 _RENAMED: Final = Path(__file__).with_name("renamed_modules.json")
 
 
 def modules_on_disk(folder: Path) -> Modules | None:
-    """The modules of the model in ``folder``; None where its files do not tell them.
+    """The modules of the model in ``folder``; None if its files do not show them.
 
-    The code of a model may name its modules as it likes, quantised weights have other shapes, and other formats have no header.
-    transformers loads some families under other names than their files have: those names may exist.
+    That is the case for models with their own code (any names), quantised weights (other shapes) and other formats (no header).
+    For families that transformers loads under other names, those names count as possible.
     """
     try:
         config = _mapping((folder / "config.json").read_text(encoding="utf-8"))
@@ -34,7 +34,7 @@ def modules_on_disk(folder: Path) -> Modules | None:
 
 
 def modules_of(shapes: Mapping[str, tuple[int, ...]], family: str) -> Modules:
-    """The modules of a model of ``family`` (its ``model_type``) whose weights have the names and ``shapes``."""
+    """The modules of a model with weights of these ``shapes``, by name. ``family``: its ``model_type``."""
     owners = {name: name.rpartition(".")[0] for name in shapes}
     trained = [
         owners[name]
@@ -50,12 +50,12 @@ def modules_of(shapes: Mapping[str, tuple[int, ...]], family: str) -> Modules:
 
 
 def is_trainable(shape: tuple[int, ...]) -> bool:
-    """Whether PEFT can give an adapter to a layer with a weight of ``shape``: no vector, no convolution of single channels."""
+    """Whether PEFT can adapt a layer with a weight of ``shape``: not vectors, not depthwise convolutions."""
     return len(shape) > 1 and not (len(shape) == 3 and shape[1] == 1 and shape[0] > 1)
 
 
 def _files(folder: Path) -> list[Path]:
-    """The safetensors files that transformers reads."""
+    """The safetensors files that transformers would read."""
     if (folder / WEIGHTS[0]).is_file():
         return [folder / WEIGHTS[0]]
     index = _mapping((folder / WEIGHTS[1]).read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each tensor: eight bytes with the header's length, then JSON."""
+    """Name -> shape of each tensor. The file starts with the header's length in eight bytes, then JSON."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > _LARGEST:

@@ -1,1 +1,1 @@
-"""What each key is, for people and editors: ``explained`` (``launcher explain`` and the reference) and ``json_schema``."""
+"""Describes every key, for people (``launcher explain``, the reference) and for editors (``json_schema``)."""

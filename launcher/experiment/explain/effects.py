@@ -1,7 +1,7 @@
-"""What a key does on each backend and on each path of the DPO step, where that is not the same everywhere. Pure.
+"""What a key does on each backend and on each path of the DPO step, if that differs. Pure.
 
-A field states it beside its default: ``json_schema_extra=on(docker="limit of the container")``. ``explained`` adds what follows
-from the lists that the launcher decides by.
+A field states this beside its default: ``json_schema_extra=on(docker="limit of the container")``. ``explained`` adds what
+follows from the launcher's own tables.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ANY: Final = "the run takes the plain path with"
 
 
 def effects(field: FieldInfo, above: Mapping[str, str]) -> dict[str, str]:
-    """What ``field`` states about backends and paths, and what the sections ``above`` it state about all of their keys."""
+    """The effects that ``field`` states, and those that its parent sections ``above`` state for all of their keys."""
     extra = field.json_schema_extra
     stated: Any = extra.get(EFFECTS, {}) if isinstance(extra, dict) else {}
     found = {**{place: text for place, text in above.items() if text == NO_EFFECT}, **stated}
@@ -29,18 +29,18 @@ def effects(field: FieldInfo, above: Mapping[str, str]) -> dict[str, str]:
 
 
 def idle_on(backend: str) -> tuple[str, ...]:
-    """The keys of ``launch`` without effect on ``backend``."""
+    """The keys of ``launch`` that have no effect on ``backend``."""
     return tuple(name for name, field in Launch.model_fields.items() if effects(field, {}).get(backend) == NO_EFFECT)
 
 
 def idle_given(launch: Launch, backend: str) -> tuple[str, ...]:
-    """Those that ``launch`` gives another value than their default: a run's record has every key."""
+    """Those of ``idle_on`` that are set to something other than their default. (A run's record contains every key.)"""
     default = Launch()
     return tuple(name for name in idle_on(backend) if getattr(launch, name) != getattr(default, name))
 
 
 def on_paths(name: str) -> dict[str, str]:
-    """What the key ``name`` of ``hyperparameters`` does on the paths, as far as the table of TRL's fields decides it."""
+    """What a key of ``hyperparameters`` does on each path, according to the table of TRL's fields."""
     if name == "loss_type":
         return {"fast": f"{_ANY} {', '.join(sorted(BATCHED))}"}
     if name == "optim":
@@ -50,6 +50,6 @@ def on_paths(name: str) -> dict[str, str]:
 
 
 def idle_with(name: str) -> tuple[str, ...]:
-    """The settings with which the key ``name`` of ``hyperparameters`` has no effect."""
+    """The settings that make a key of ``hyperparameters`` ineffective."""
     found = (("full_finetuning: true", name in OF_ADAPTER), (f"method: {SFT}", name in (*OF_DPO, *OF_DPO_IN_TRL)))
     return tuple(setting for setting, holds in found if holds)

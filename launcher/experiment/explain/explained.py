@@ -1,4 +1,4 @@
-"""What each key of an experiment is: type, default, sentence, example and effects, for ``launcher explain`` and the reference."""
+"""Type, default, sentence, example and effects of every key, for ``launcher explain`` and the reference."""
 
 from __future__ import annotations
 
@@ -25,18 +25,17 @@ from .effects import effects, idle_with, on_paths
 _WORDS: Final[Mapping[Any, str]] = {bool: "true, false", int: "integer", float: "number", str: "text", Any: "any"}
 _TRL_WORDS: Final = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "list": "list", "dict": "mapping"}
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-TRL: Final = "TRL's own field; "  # begins the meaning of a key of ``trl_keys``
-_OTHER: Final = "trl"  # the field of Hyperparameters that holds TRL's own
+TRL: Final = "TRL's own field; "  # prefix of the meaning of TRL's own fields
+_OTHER: Final = "trl"  # the field of Hyperparameters with TRL's own fields
 _HYPER: Final = "hyperparameters"
 
 
 @dataclass(frozen=True)
 class Key:
-    """A key: its ``path`` (``launch.nodes``), its ``default`` as YAML has it (empty: unset), and the keys ``below`` a section.
+    """A key. ``path``: such as ``launch.nodes``. ``default``: in YAML, empty if unset. ``below``: the keys of a section.
 
-    ``example``: a line of YAML, empty for a section. ``effects``: backend (host, docker, kubernetes) or path of the DPO step
-    (fast, plain) -> what the key does there; one that is left out adds nothing to the meaning. ``idle_with``: settings with which
-    the key has no effect.
+    ``example``: a line of YAML, empty for a section. ``effects``: backend (host, docker, kubernetes) or path (fast, plain) ->
+    what the key does there, only if it differs from the meaning. ``idle_with``: settings that make the key ineffective.
     """
 
     path: str
@@ -55,15 +54,15 @@ class Key:
 
 
 def keys(of: type[Section] = Experiment, above: str = "", stated: Mapping[str, str] = _NOTHING) -> tuple[Key, ...]:
-    """The keys of a section in the order of its definition, without TRL's own fields (see ``trl_keys``).
+    """The keys of a section in order of definition, without TRL's own fields (see ``trl_keys``).
 
-    ``stated``: the effects of the section itself.
+    ``stated``: effects of the section itself.
     """
     return tuple(_key(f"{above}{name}", field, stated) for name, field in of.model_fields.items() if name != _OTHER)
 
 
 def trl_keys() -> tuple[Key, ...]:
-    """TRL's fields that ``hyperparameters`` takes under their own names, with what each does here."""
+    """TRL's own fields that ``hyperparameters`` accepts, with what each does here."""
     fields = {name: field for name, field in trl_fields().items() if name not in REFUSED}
     return tuple(
         Key(
@@ -80,9 +79,9 @@ def trl_keys() -> tuple[Key, ...]:
 
 
 def explain(name: str) -> tuple[Key, ...]:
-    """The keys that ``name`` means: one for a path, all with that last part for a bare key, all at the top for no name.
+    """The keys that ``name`` means: one for a path, every key that ends with a bare name, all top-level keys for no name.
 
-    Raises UsageError for a name that no key has, with the key that other tools mean by it or the nearest one.
+    Raises UsageError for an unknown name, with our name for another tool's key, or the nearest key.
     """
     wanted = name.strip().strip(".")
     every = (*_walked(keys()), *trl_keys())
@@ -111,7 +110,7 @@ def _key(path: str, field: FieldInfo, stated: Mapping[str, str]) -> Key:
     own = None if field.is_required() else field.get_default(call_default_factory=True)
     if isinstance(own, Rule):  # each rule has its own defaults
         below = tuple(replace(one, default=code(getattr(own, one.name))) for one in below)
-        example = f"{name}: {'warn' if own.action == 'off' else 'off'}"  # YAML 1.1's false, which a rule takes
+        example = f"{name}: {'warn' if own.action == 'off' else 'off'}"  # ``off`` is false in YAML 1.1; a rule accepts it
     else:
         example = _line(name, field.examples[0]) if field.examples else ""
     return Key(
@@ -128,7 +127,7 @@ def _key(path: str, field: FieldInfo, stated: Mapping[str, str]) -> Key:
 
 
 def _line(name: str, value: Any) -> str:
-    """``name: value`` as a person writes it in YAML."""
+    """``name: value`` in YAML."""
     whole = yaml.safe_dump({name: value}, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return whole.strip()[1:-1]
 
@@ -141,14 +140,14 @@ def _is_section(part: Any) -> bool:
 
 
 def type_of(field: FieldInfo) -> str:
-    """A field's type in words, with its limits; words to be typed are in backticks."""
+    """A field's type and limits in words; literal words are in backticks."""
     limits = [_limit(one) for one in field.metadata]
     known = _known(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
     return ", ".join([known or _type(field.annotation), *(limit for limit in limits if limit and not known)])
 
 
 def default_of(field: FieldInfo) -> str:
-    """A field's default as YAML has it; empty where it is required, unset, or a section."""
+    """A field's default in YAML; empty if it is required, unset, or a section."""
     if field.is_required():
         return ""
     value = field.get_default(call_default_factory=True)
@@ -158,7 +157,7 @@ def default_of(field: FieldInfo) -> str:
 
 
 def code(value: object) -> str:
-    """A value as a person writes it in YAML; nothing where nothing is set."""
+    """A value in YAML; empty if unset."""
     if value is None or value == "" or value == () or (isinstance(value, Mapping) and not value):
         return ""
     if isinstance(value, bool):
@@ -173,7 +172,7 @@ def trl_type(field: Mapping[str, Any]) -> str:
 
 
 def fate(field: Field) -> str:
-    """What one of TRL's fields does here, why, and the values that it may not have (in backticks)."""
+    """What one of TRL's fields does here, why, and the values that are rejected (in backticks)."""
     if field.fate is Fate.PLAIN:
         rest = f", except at {' or '.join(map(str, field.harmless))}" if field.harmless else ""
         return f"{field.fate.value}{rest}: {field.why}"
@@ -182,7 +181,7 @@ def fate(field: Field) -> str:
 
 
 def _known(annotation: Any) -> str | None:
-    """A type of ``section`` that has a word of its own, whatever it is made of."""
+    """The word for a type of ``section`` that has its own word."""
     return "size, as 64Gi" if "KMGT" in repr(annotation) else None
 
 

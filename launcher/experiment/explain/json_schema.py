@@ -1,4 +1,4 @@
-"""The JSON schema of an experiment file, for editors: keys, types, defaults, sentences. ``launcher check`` has the last word."""
+"""The JSON schema of experiment files, for editors: keys, types, defaults, sentences. ``launcher check`` finds more mistakes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..schema import Experiment
 from ..sections.on import EFFECTS
 
 _TYPES: Final = {"int": "integer", "float": "number", "bool": "boolean", "str": "string", "list": "array", "dict": "object"}
-_TEXT: Final = r"\$\{\w+|^[-+]?[\d.]+[eE][-+]?\d+$"  # a variable, and 1e-5, which YAML 1.1 takes for text
-_ACTIONS: Final = ("Check", "HealthRule")  # a rule's mapping may be its action alone
+_TEXT: Final = r"\$\{\w+|^[-+]?[\d.]+[eE][-+]?\d+$"  # a variable, or 1e-5, which YAML 1.1 reads as text
+_ACTIONS: Final = ("Check", "HealthRule")  # a rule may be its action alone
 
 
 def json_schema() -> dict[str, Any]:
-    """Draft 2020-12: a mapping whose values with an ``experiment_id`` are experiments; the others are blocks for aliases."""
+    """Draft 2020-12. A mapping with an ``experiment_id`` is an experiment; other mappings are blocks for aliases."""
     found = Experiment.model_json_schema(ref_template="#/$defs/{model}")
     definitions: dict[str, Any] = found.pop("$defs")
     definitions["Experiment"] = found
@@ -51,9 +51,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _lenient(of: dict[str, Any]) -> dict[str, Any]:
-    """A property as files may write it: one value for a list, a variable such as ${NAME} for a number, and nothing."""
+    """A property as files may write it: a single value for a list, a variable such as ${NAME} for a number, or nothing."""
     if "$ref" in of:
-        return of  # a mistake in a section is marked at its key, which a choice would hide
+        return of  # with anyOf, editors would no longer mark a mistake at its key
     described: dict[str, Any] = {key: of.pop(key) for key in ("description", "default", "examples") if key in of}
     choices = [*of["anyOf"]] if set(of) == {"anyOf"} else [of]
     if any(one.get("type") == "array" for one in choices):

@@ -1,4 +1,4 @@
-"""What other tools call things: fields of TRL's ``DPOConfig``, other names of our keys, keys that change nothing here, methods.
+"""Names in other tools: fields of TRL's ``DPOConfig``, other names and values of our keys, keys without effect here, methods.
 
 Others take ``trl_fields``, ``neutral``, ``method``, ``other_names`` and ``other_values``.
 """

@@ -1,4 +1,4 @@
-"""Experiments of other tools in the same file, and how they are recognised. Pure."""
+"""Recognises experiments of other tools in the same file. Pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BY_KEY: Final = {name: kind for kind, names in _KEYS.items() for name in names.
 
 
 def other_kind(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
-    """The kind of an experiment that is not of this tool, and the path of the key that shows it; None for one of DPO or SFT here.
+    """The kind of an experiment that is not for this tool, and the path of the key that shows it; None for DPO or SFT here.
 
     >>> other_kind({"experiment_id": 1, "hyperparameters": {"num_generations": 8}})
     ('GRPO', ('hyperparameters', 'num_generations'))
@@ -48,7 +48,7 @@ def other_kind(data: Mapping[str, Any]) -> tuple[str, tuple[str, ...]] | None:
 
 def _kind(key: str, value: Any) -> str | None:
     name = spelt(key)
-    if value in (None, False, "", 0, [], {}):  # such a key sets nothing
+    if value in (None, False, "", 0, [], {}):  # an empty key sets nothing
         return None
     if name in _BY_KEY:
         return _BY_KEY[name]

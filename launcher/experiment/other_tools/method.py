@@ -1,4 +1,4 @@
-"""Method: what an experiment learns from, which settings belong to one method alone, and the methods of other tools. Pure."""
+"""Method: DPO or SFT, the settings that only one of them reads, and methods of other tools. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_DPO_IN_TRL: Final = (
     "loss_weights", "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "ld_alpha", "use_weighting",
     "sync_ref_model", "ref_model_mixup_alpha", "ref_model_sync_steps",
 )  # fmt: skip
-# Learning rates that TRL recommends for SFT: its default for all weights, and ten times it for an adapter.
+# Learning rates that TRL recommends for SFT: its default for full fine-tuning, ten times that for an adapter.
 RATE_OF_SFT: Final = 2e-5
 RATE_OF_SFT_WITH_ADAPTER: Final = 2e-4
 
@@ -36,7 +36,7 @@ _LEARNS: Final[Mapping[str, str]] = {
 
 
 def refused(method: str) -> str | None:
-    """Why ``method`` is not one of this tool, in a sentence that says what it is; None for an unknown name.
+    """Why ``method`` is not supported, in a sentence that explains it; None for an unknown name.
 
     >>> refused("grpo")
     'grpo learns from a reward function; dpo-launcher trains on preferences: use dpo'
@@ -48,5 +48,5 @@ def refused(method: str) -> str | None:
 
 
 def idle(hyperparameters: Mapping[str, Any]) -> list[str]:
-    """The keys of a section, as a file has it, that have no effect with ``method: sft``."""
+    """The keys of a section of the file that have no effect with ``method: sft``."""
     return [name for name in hyperparameters if name in (*OF_DPO, *OF_DPO_IN_TRL)]

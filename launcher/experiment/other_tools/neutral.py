@@ -1,6 +1,6 @@
-"""Keys of other tools at a value that changes nothing here: accepted, left out, and named once. Pure.
+"""Keys of other tools at a value that changes nothing here: accepted, dropped, and listed in one notice. Pure.
 
-A key with another value is a mistake, which ``other_names`` explains.
+At any other value the key is a mistake, which ``other_names`` explains.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .trl_fields import REFUSED, trl_fields
 
 ANY: Final = "any value"
 
-# values that change nothing -> the keys. A key that is null and not like one of ours changes nothing either, see _is_neutral.
+# values that change nothing -> the keys. A null key that resembles none of ours is neutral, too, see _is_neutral.
 _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
     (
         (False,),
@@ -58,8 +58,8 @@ _NEUTRAL: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
 )
 _VALUES: Final = {name: values for values, names in _NEUTRAL for name in names.split()}
 NAMES: Final = tuple(_VALUES)
-_SECTIONS: Final = ("hyperparameters", "launch", "health")  # whose keys may all be commented out
-# Values of storage_config that change nothing where nothing is uploaded.
+_SECTIONS: Final = ("hyperparameters", "launch", "health")  # sections whose keys may all be commented out
+# Values of storage_config that change nothing without an upload.
 _NO_STORE: Final = {
     "provider": ("local", "none", "disk", "", None),
     **dict.fromkeys(("bucket_name", "endpoint_url", "region"), ("",)),
@@ -67,8 +67,8 @@ _NO_STORE: Final = {
 
 
 def without_neutral(section: str, values: Any, own: Collection[str]) -> Any:
-    """``values`` of a section (empty: the experiment itself) without the keys that change nothing; other values than a mapping
-    stay. ``own``: the keys that the section knows.
+    """``values`` of a section without its neutral keys (section "": the experiment itself). Values that are no mapping are
+    returned as they are. ``own``: the keys that the section knows.
     """
     if not isinstance(values, Mapping):
         return values
@@ -77,13 +77,13 @@ def without_neutral(section: str, values: Any, own: Collection[str]) -> Any:
 
 
 def accepted(name: str) -> str | None:
-    """The value at which the key ``name`` is accepted, in words; None for a key that is accepted at none."""
+    """The value at which the key ``name`` is accepted, in words; None if there is none."""
     values = _VALUES.get(spelt(name))
     return None if values is None else _shown(values[0])
 
 
 def neutral_keys(section: str, values: Mapping[str, Any], own: Collection[str]) -> Iterator[str]:
-    """The keys of a section, as a file has it, that change nothing; ``own``: the keys that the section knows."""
+    """The neutral keys of a section of the file. ``own``: the keys that the section knows."""
     stays = section == "storage_config" and str(values.get("upload_to_cloud") or False).lower() in ("no", "off", "false", "0")
     for key, value in values.items():
         is_unused = stays and _is_one_of(value, _NO_STORE.get(key, ()))

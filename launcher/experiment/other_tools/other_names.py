@@ -1,13 +1,11 @@
-"""What other tools call our settings (TRL, PEFT, Unsloth, Axolotl, LLaMA-Factory, torchtune …): the meaning of a name that is
-unknown here. Pure.
-"""
+"""Our settings under the names of other tools (TRL, PEFT, Unsloth, Axolotl, LLaMA-Factory, torchtune …). Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-# section -> our key -> names that other tools give it; a dotted key is one of another section.
+# section -> our key -> its names in other tools. A dotted key belongs to another section.
 KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
         "experiment_id": "id name experiment experiment_name exp_id run_id",
@@ -233,7 +231,7 @@ EXPLAINED: Final[Mapping[str, str]] = {
 
 
 def meaning(section: str, name: str) -> str | None:
-    """What to write in place of the unknown key ``name`` of ``section`` (empty: the experiment itself), or None.
+    """What to write for the unknown key ``name`` of ``section`` ("": the experiment itself), or None.
 
     >>> meaning("hyperparameters", "lora_rank")
     'use r'
@@ -262,7 +260,7 @@ def inverted(names: Mapping[str, str]) -> dict[str, str]:
 
 _KEYS: Final = {section: inverted(keys) for section, keys in KEYS.items()}
 _EXPLAINED: Final = inverted(EXPLAINED)
-# Names that mean something only in their own section.
+# Names with a meaning only in their own section.
 _LOCAL: Final = frozenset(
     ("id", "name", "path", "type", "kind", "backend", "key", "folder", "directory", "url", "host", "location", "enabled", "push",
      "label", "labels", "good", "bad", "better", "worse", "args", "params", "data", "container", "environment", "memory")
@@ -274,5 +272,5 @@ def _path(section: str, key: str) -> str:
 
 
 def spelt(name: str) -> str:
-    """``name`` as the tables here spell it."""
+    """``name`` in the spelling of these tables: lower case, with underscores."""
     return name.strip().lower().replace("-", "_").replace(" ", "_")

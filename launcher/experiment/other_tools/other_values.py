@@ -53,5 +53,5 @@ _VALUES: Final = {key: inverted(values) for key, values in VALUES.items()}
 
 
 def meant_value(key: str, value: str) -> str | None:
-    """What to write in place of ``value``, which other tools have for our setting ``key``, or None."""
+    """What to write for another tool's ``value`` of our setting ``key``, or None."""
     return _VALUES.get(key, {}).get(spelt(value))

@@ -1,4 +1,4 @@
-"""What becomes of each field of TRL's ``DPOConfig``: the one table behind errors, the choice of the path, notices and docs."""
+"""What happens to each field of TRL's ``DPOConfig``: one table for errors, the choice of the path, notices and docs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any, Final
 
 
 class Fate(StrEnum):
-    """What becomes of a field; the value is what the docs print."""
+    """What happens to a field. The value is printed in the docs."""
 
     BOTH = "honoured"
-    PLAIN = "plain path"  # any value but the default sends the run there
+    PLAIN = "plain path"  # any value except the default selects the plain path
     BATCHES = "honoured on the plain path, no effect on the fast path"
     NOTHING = "accepted, no effect"
     REFUSED = "refused"
@@ -24,9 +24,9 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Field:
-    """``why``: the reason; of PLAIN and REFUSED a whole sentence.
+    """``why``: the reason; for PLAIN and REFUSED a whole sentence.
 
-    ``harmless``: values beside the default that do not need the plain path. ``refused``: values that are an error -> the reason.
+    ``harmless``: values besides the default that do not need the plain path. ``refused``: invalid values -> the reason.
     """
 
     fate: Fate
@@ -101,7 +101,7 @@ _EXAMPLES: Final[Mapping[str, Any]] = {
     "torch_empty_cache_steps": 50,
 }  # fmt: skip
 
-# Fields that have another name here -> that name.
+# Fields with another name here -> that name.
 _RENAMED: Final[Mapping[str, str]] = {
     "output_dir": "model_output_dir",
     "max_length": "max_seq_length",
@@ -121,7 +121,7 @@ _RENAMED: Final[Mapping[str, str]] = {
     **{f"trackio_{x}": "report_to" for x in ("space_id", "bucket_id", "static_space_id")},
 }
 _PUSHED: Final = "is not supported during a run; publish its adapter afterwards: `launcher push RUN --to OWNER/NAME`"
-# Fields that this project sets or does not support -> the end of the sentence that begins with the field's name.
+# Fields that this project sets or does not support -> the sentence after the field's name.
 _SET: Final[Mapping[str, str]] = {
     **dict.fromkeys(("bf16", "fp16", "bf16_full_eval", "fp16_full_eval"), "follows the device; remove it, or use torch_dtype"),
     **dict.fromkeys(("precompute_ref_log_probs", "precompute_ref_batch_size"), "is set by the trainer; remove it"),
@@ -147,7 +147,7 @@ _SET: Final[Mapping[str, str]] = {
     "hub_token": f"{_PUSHED} (HF_TOKEN is read from the environment)",
 }
 
-# Every field of DPOConfig that is no key of this project's own, and those of older releases that files in circulation name.
+# Every field of DPOConfig that is not one of our keys, and fields of older releases that existing files use.
 FIELDS: Final[Mapping[str, Field]] = {
     **_BOTH,
     **_PLAIN,
@@ -156,26 +156,26 @@ FIELDS: Final[Mapping[str, Field]] = {
     **{name: Field(Fate.REFUSED, f"use {ours} (this project's name for {name})") for name, ours in _RENAMED.items()},
     **{name: Field(Fate.REFUSED, f"{name} {rest}") for name, rest in _SET.items()},
 }
-# Fields that are refused -> the sentence that tells what to do.
+# Refused fields -> what to do instead.
 REFUSED: Final[Mapping[str, str]] = {name: field.why for name, field in FIELDS.items() if field.fate is Fate.REFUSED}
-# Losses over a batch: aot sorts its pairs, sft is a mean over its tokens.
+# Losses over a whole batch: aot sorts the pairs, sft is a mean over all tokens.
 BATCHED: Final = frozenset(("aot", "aot_unpaired", "sft"))
-# Optimizers that update weights in the backward pass, of which the fast path has several in a step.
+# Optimizers that update weights during the backward pass; the fast path has several of those per step.
 _IN_BACKWARD: Final = ("lomo", "layerwise")
 
 
 @cache
 def trl_fields() -> Mapping[str, Any]:
-    """The fields of TRL's ``DPOConfig``, as ``python -m trainer.inputs.trl_fields`` writes them.
+    """The fields of TRL's ``DPOConfig``, as ``python -m trainer.inputs.trl_fields`` wrote them.
 
-    Each name has {"types": [...], "default": ...}, and "choices": [...] where only a few texts are valid.
+    Name -> {"types": [...], "default": ...}, plus "choices": [...] if only a few texts are valid.
     """
     fields = json.loads(Path(__file__).with_name("trl_fields.json").read_text())
     return MappingProxyType(fields["fields"])
 
 
 def trl_example(name: str) -> Any:
-    """A valid value of a field that ``hyperparameters`` takes, another one than its default where one is known."""
+    """A valid value of a field of TRL, different from its default if one is known."""
     if name in _EXAMPLES:
         return _EXAMPLES[name]
     field = trl_fields()[name]
@@ -187,9 +187,9 @@ def trl_example(name: str) -> Any:
 
 
 def why_not_fast(values: Mapping[str, Any]) -> str | None:
-    """Why ``values`` of DPOConfig, by their names, need TRL's own step, in a sentence; None if the fast path honours all of them.
+    """Why these values of DPOConfig need TRL's own step, in a sentence; None if the fast path honours all of them.
 
-    A name that ``values`` lacks counts as TRL's default.
+    A missing field has TRL's default.
     """
     batched = [name for name in values.get("loss_type", ()) if name in BATCHED]
     if batched:
@@ -206,6 +206,6 @@ def why_not_fast(values: Mapping[str, Any]) -> str | None:
 
 
 def ignored(names: Mapping[str, Any], fate: Fate) -> list[str]:
-    """A sentence for each of the fields ``names`` that has no effect: NOTHING on any path, BATCHES on the fast path."""
+    """A sentence for each field in ``names`` without effect: NOTHING on any path, BATCHES on the fast path."""
     where = " on the fast path" if fate is Fate.BATCHES else ""
     return [f"{name} has no effect{where}: {FIELDS[name].why}" for name in names if name in FIELDS and FIELDS[name].fate is fate]

@@ -1,4 +1,4 @@
-"""Limits of TRL's numbers: a value beyond them would fail late, divide by zero, or train something else."""
+"""Limits of TRL's numeric fields. A value outside would fail late, divide by zero, or train something else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMITS: Final[Mapping[str, tuple[_Limit, ...]]] = {
 
 
 def beyond(name: str, value: object) -> str | None:
-    """What ``value`` of the field ``name``, of one of its types, must be and is not; None where it is within the limits."""
+    """What ``value`` of the field ``name`` must be; None if it is within the limits."""
     if name == "loss_weights" and isinstance(value, list | tuple):
         numbers = [one for one in value if isinstance(one, int | float) and not isinstance(one, bool) and 0 <= one < float("inf")]
         return None if len(numbers) == len(value) and any(numbers) else "a list of numbers of at least 0, not all of them 0"

@@ -1,4 +1,4 @@
-"""A field of TRL's ``DPOConfig`` in a file: whether its name is accepted, and its value."""
+"""Checks a field of TRL's ``DPOConfig`` in a file: its name and its value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .trl_limits import beyond
 
 
 def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomError | None:
-    """The error of ``key: value`` as a field of ``DPOConfig``, or None; ``own``: this project's keys, for the nearest name."""
+    """The error of ``key: value`` as a field of ``DPOConfig``, or None. ``own``: our keys, to suggest the nearest name."""
     if key in REFUSED:
         return PydanticCustomError("refused", "{sentence}", {"sentence": REFUSED[key]})
     if key not in trl_fields():
@@ -28,7 +28,7 @@ def trl_error(key: str, value: object, own: Iterable[str]) -> PydanticCustomErro
 
 
 def choice_error(key: str, value: object) -> PydanticCustomError | None:
-    """The error of a text that transformers does not accept for ``key``, or None."""
+    """The error if transformers does not accept ``value`` for ``key``, else None."""
     field = FIELDS.get(key)
     if field is not None and field.refused and value in field.refused:
         return PydanticCustomError("refused", "{sentence}", {"sentence": f"{key}: {value} {field.refused[str(value)]}"})
@@ -40,7 +40,7 @@ def choice_error(key: str, value: object) -> PydanticCustomError | None:
     return PydanticCustomError("trl_choice", "{expected}", {"expected": expected, "nearest": nearest(value, choices)})
 
 
-_SHOWN = 12  # choices in a message
+_SHOWN = 12  # choices per message
 
 
 _WORDS = {

@@ -1,4 +1,4 @@
-"""The parts of an experiment, a class each, and the types and names of their values. ``schema`` puts them together.
+"""One class for each section of an experiment, and the types of their values. ``schema`` combines them.
 
 Others take the sections from ``schema``; from here ``hyperparameters``, ``lora``, ``data_rules``, ``watched`` and ``targets``.
 """

@@ -1,4 +1,4 @@
-"""Columns: which columns of the data make the prompt and the two answers."""
+"""The section that maps columns of the data to prompt and answers."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -10,17 +10,17 @@ from pydantic_core import PydanticCustomError
 from ..other_tools.neutral import without_neutral
 from .section import Frozen, Section, Text, Texts
 
-# Those that name columns.
+# Keys whose values are column names.
 COLUMN_KEYS: Final = (
     "input_columns", "system", "chosen", "rejected", "label_columns", "answers", "winner", "ratings", "ranks", "tools"
 )  # fmt: skip
-VERDICTS: Final = ("winner", "ratings", "ranks")  # each says which of the answers is better
+VERDICTS: Final = ("winner", "ratings", "ranks")  # keys that say which answer is better
 _COMPARED: Final = ("answers", *VERDICTS, "winner_values")
 _OTHERS: Final = ("system", *_COMPARED, "tools", "role_key", "content_key", "roles")
 
 
 class ColumnMapping(Section):
-    """Which columns make the prompt and the two answers."""
+    """Which columns form the prompt and the two answers."""
 
     input_columns: Frozen[Text] | None = Field(
         None,
@@ -97,7 +97,7 @@ class ColumnMapping(Section):
         return isinstance(self.label_columns, Mapping) and set(self.label_columns) == {"chosen", "rejected"}
 
     def resolved(self) -> Self:
-        """The same mapping with ``label_columns`` written as ``chosen`` and ``rejected``."""
+        """The same mapping with ``label_columns`` split into ``chosen`` and ``rejected``."""
         if self.label_columns is None:
             return self
         labels: Any = self.label_columns
@@ -107,7 +107,7 @@ class ColumnMapping(Section):
 
 
 def merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> ColumnMapping:
-    """The mapping of both sections, with the defaults filled in; raises PydanticCustomError where they contradict each other."""
+    """The two sections merged, with defaults. Raises PydanticCustomError if they contradict each other."""
     fields: dict[str, Any] = {"input_columns": {"prompt": "prompt"}, "chosen": "chosen", "rejected": "rejected"}
     fields |= dict.fromkeys(_OTHERS)
     given: dict[str, Any] = {}
@@ -122,15 +122,15 @@ def merge_mappings(dpo: ColumnMapping | None, general: ColumnMapping | None) -> 
                 )
             given[key] = value
     if given.get("answers") is not None:
-        fields |= {"chosen": None, "rejected": None}  # a verdict says which
+        fields |= {"chosen": None, "rejected": None}  # the verdict column decides
     merged = ColumnMapping.model_construct(**{**fields, **given})
     if general is not None and dpo is not None:
         _check_compared(merged)
-    return merged  # each value was checked in its own mapping
+    return merged  # each mapping was already validated
 
 
 def _check_compared(mapping: ColumnMapping) -> None:
-    """Raises PydanticCustomError where answers and what says which is better do not belong together."""
+    """Raises PydanticCustomError if the answers and the key that compares them do not fit together."""
     verdicts = [key for key in VERDICTS if getattr(mapping, key) is not None]
     fixed = [key for key in ("chosen", "rejected", "label_columns") if getattr(mapping, key) is not None]
     if mapping.winner_values is not None and mapping.winner is None:

@@ -19,7 +19,7 @@ _DIVERGENT = frozenset({"sigmoid", "sigmoid_norm", "hinge", "ipo", "exo_pair", "
 
 
 def contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
-    """(key, end of the sentence that begins with it) of settings that conflict."""
+    """(key, rest of the sentence after it) for each conflict between settings."""
     yield from model.contradictions(h)
     if h.full_finetuning and (h.load_in_4bit or h.load_in_8bit):
         name = "load_in_4bit" if h.load_in_4bit else "load_in_8bit"
@@ -53,7 +53,7 @@ def contradictions(h: Hyperparameters) -> Iterable[tuple[str, str]]:
 
 
 def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
-    """The same for TRL's fields: those that another setting makes meaningless or impossible, which TRL says late or never."""
+    """The same for TRL's fields: settings without effect, or impossible ones that TRL reports late or never."""
     needed = {
         "ref_model_mixup_alpha": (h.trl.get("sync_ref_model"), "sync_ref_model: true"),
         "ref_model_sync_steps": (h.trl.get("sync_ref_model"), "sync_ref_model: true"),
@@ -85,16 +85,16 @@ def _contradictions_of_trl(h: Hyperparameters) -> Iterable[tuple[str, str]]:
 
 
 def when_evaluated(h: Hyperparameters) -> tuple[str, int | None]:
-    """``eval_strategy`` and ``eval_steps`` in force where the experiment has validation pairs."""
+    """The effective (``eval_strategy``, ``eval_steps``) of an experiment with validation pairs."""
     if h.eval_strategy is not None:
         return h.eval_strategy, h.eval_steps
     if h.eval_steps is not None or h.save_strategy in ("steps", "best"):
         return "steps", h.eval_steps or h.save_steps
-    return "epoch", None  # also without checkpoints
+    return "epoch", None  # also if no checkpoints are saved
 
 
 def needs_evaluations(h: Hyperparameters) -> str | None:
-    """The first setting that is set and cannot work without evaluations."""
+    """The first setting that is set and needs evaluations."""
     if h.save_strategy == "best":
         return "save_strategy"
     if h.lr_scheduler_type in optimizer.BY_EVALUATIONS:

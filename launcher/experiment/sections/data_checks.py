@@ -1,4 +1,4 @@
-"""The section ``data_checks``: for each rule of data_rules whether what it finds is an error, a warning or nothing."""
+"""The section ``data_checks``: for each data rule, whether a finding is an error, a warning or ignored."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from .section import Section, action_of_word
 
 
 class Check(Rule):
-    """One rule: what its finding is, and from which threshold on; None is the rule's own."""
+    """One data rule. A threshold of None is the rule's own."""
 
     action: Literal["error", "warn", "off"] = Field("warn", examples=["error"], description="what a finding does")
 
@@ -23,7 +23,7 @@ def _checked(name: str) -> Any:
 
 
 class DataChecks(Section):
-    """What is looked for in the rows."""
+    """Rules that check the rows."""
 
     empty_cell: Checked = _checked("empty_cell")
     empty_row: Checked = _checked("empty_row")
@@ -58,6 +58,6 @@ class DataChecks(Section):
         return str(getattr(self, name).action)
 
     def threshold(self, name: str) -> float:
-        """Of a rule that has one."""
+        """The threshold of a rule that has one."""
         own = getattr(self, name).threshold
         return float(DATA_RULES[name].threshold or 0.0) if own is None else float(own)

@@ -1,4 +1,4 @@
-"""The name of a file of data, and the worksheet that is meant in it: ``preferences.xlsx#Train``."""
+"""A data file with an optional worksheet: ``preferences.xlsx#Train``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SUFFIXES: Final = (*TEXT, *JSON, *ARROW, *WORKBOOK)
 
 
 def split_sheet(name: str) -> tuple[str, str | None]:
-    """The file, and the title of the worksheet that follows ``#`` behind a workbook's name."""
+    """``preferences.xlsx#Train`` -> (file, title of the worksheet or None)."""
     file, mark, sheet = name.rpartition("#")
     return (file, sheet) if mark and file.lower().endswith(WORKBOOK) else (name, None)
 
 
 def file_of(name: str) -> str:
-    """The file alone."""
+    """The file without the worksheet."""
     return split_sheet(name)[0]

@@ -1,4 +1,4 @@
-"""The rules of the rows, each with its default action, threshold and hint: the settings and the docs come from this list."""
+"""The data rules with default action, threshold and hint. Settings and docs are generated from this list."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 @dataclass(frozen=True)
 class DataRule:
-    """``one``: what is wrong at one place, and ``many``: with a number of cells, rows or pairs, after their number.
+    """``one``: the message for one place. ``many``: the message after a number of cells, rows or pairs.
 
-    ``about``: what the rule finds, with the unit of its threshold. ``is_mild``: worth a notice, and no warning.
+    ``about``: what the rule finds, with the unit of its threshold. ``is_mild``: reported as a notice, not a warning.
     """
 
     name: str
@@ -24,7 +24,7 @@ class DataRule:
 
 
 def _holds(name: str, about: str, what: str, hint: str | None, action: Literal["error", "warn"] = "warn") -> DataRule:
-    """A rule about cells that contain ``what``."""
+    """A rule for cells that contain ``what``."""
     return DataRule(name, about, what, f"contain {what}", hint, action)
 
 

@@ -1,4 +1,4 @@
-"""The name of a dataset on the hub in ``datasets_path``: ``hf://owner/name[@revision][?config=NAME]``."""
+"""A dataset of the hub in ``datasets_path``: ``hf://owner/name[@revision][?config=NAME]``."""
 
 from __future__ import annotations
 
@@ -17,20 +17,18 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def recorded_commit(sources: Iterable[Mapping[str, Any]]) -> str | None:
-    """The commit of the dataset that ``sources``, the ``data`` of a run's record, name; None where they are of no dataset."""
+    """The dataset's commit in ``sources``, the ``data`` of a run's record; None if the data are not a hub dataset."""
     return next((str(source["hub"]["revision"]) for source in sources if source.get("hub")), None)
 
 
 def is_remote(path: str | None) -> bool:
-    """Whether ``path`` is on a server: in a bucket or on the hub."""
+    """Whether ``path`` is in a bucket or on the hub."""
     return (path or "").startswith(REMOTE)
 
 
 @dataclass(frozen=True)
 class HubData:
-    """A dataset ``name`` (owner/name); ``revision``: a branch, tag or commit, None: the newest commit. ``config``: None: the
-    default one.
-    """
+    """``name``: owner/name. ``revision``: branch, tag or commit, None for the newest commit. ``config``: None for the default."""
 
     name: str
     revision: str | None = None
@@ -38,7 +36,7 @@ class HubData:
 
     @classmethod
     def parse(cls, uri: str) -> Self:
-        """Raises ValueError for another text."""
+        """Raises ValueError for an invalid address."""
         found = _URI.fullmatch(uri)
         if found is None:
             raise ValueError(f"{uri} is not {EXPECTED}")

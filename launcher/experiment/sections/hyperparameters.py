@@ -33,7 +33,7 @@ LOSS_TYPES = (
 
 
 class Hyperparameters(LoraSettings):
-    """One flat section; every other field of TRL's ``DPOConfig`` is in ``trl``."""
+    """The section ``hyperparameters``. TRL's other fields are in ``trl``."""
 
     # DPO and loop
     beta: Float = Field(
@@ -181,9 +181,9 @@ class Hyperparameters(LoraSettings):
         return self
 
     def for_sft(self) -> Self:
-        """The same section for ``method: sft``: without what only DPO reads, and with SFT's own defaults where nothing is set.
+        """The section for ``method: sft``: without DPO settings, and with SFT's defaults for unset ones.
 
-        An adapter's dropout works, as in TRL's SFTTrainer. What was not set stays unset in ``model_fields_set``.
+        LoRA dropout is active, as in TRL's SFTTrainer. Unset settings stay unset in ``model_fields_set``.
         """
         rate = RATE_OF_SFT if self.full_finetuning else RATE_OF_SFT_WITH_ADAPTER
         trl = {name: value for name, value in self.trl.items() if name not in OF_DPO_IN_TRL}
@@ -196,7 +196,7 @@ class Hyperparameters(LoraSettings):
         return found
 
     def with_evaluations(self, *, has_validation: bool) -> Self:
-        """The same section with ``eval_strategy`` and ``eval_steps`` in force: unset, they follow the checkpoints.
+        """The section with the effective ``eval_strategy`` and ``eval_steps``; if unset, they follow the checkpoints.
 
         Both stay unset in ``model_fields_set``.
         """

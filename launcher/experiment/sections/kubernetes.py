@@ -1,4 +1,4 @@
-"""Kubernetes: how the pods of a run look on a cluster."""
+"""The section ``launch.kubernetes``: pods of a run on a cluster."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from .section import Frozen, Int, Section, Text, Texts, nothing, text_of_int
 
-# Objects are found by these, and pods find each other; the key's prefix, or the whole key.
+# Reserved label keys (or prefixes): the launcher finds objects by them, and pods find each other.
 OURS: Final = ("dpo-launcher/", "batch.kubernetes.io/", "jobset.sigs.k8s.io/")
 LABELS: Final = (
     "app.kubernetes.io/name", "app.kubernetes.io/managed-by", "app.kubernetes.io/component", "controller-uid", "job-name",
@@ -115,7 +115,7 @@ class Kubernetes(Section):
 
 
 def reserved(key: str) -> str | None:
-    """Why a label or an annotation is not the user's to set; None if it is."""
+    """Why users may not set this label or annotation; None if they may."""
     if key.startswith(OURS) or key in LABELS:
         return "is reserved: the launcher and the cluster find the run's objects by it"
     if key == PARTIAL:
@@ -124,6 +124,6 @@ def reserved(key: str) -> str | None:
 
 
 def is_qualified(key: str) -> bool:
-    """Whether Kubernetes takes ``key`` as the key of a label or an annotation."""
+    """Whether Kubernetes accepts ``key`` as the key of a label or annotation."""
     prefix, slash, name = key.rpartition("/")
     return bool(_NAME.fullmatch(name)) and (not slash or bool(_PREFIX.fullmatch(prefix)))

@@ -1,4 +1,4 @@
-"""Launch: where and on which resources an experiment runs."""
+"""The section ``launch``: where an experiment runs, and with which resources."""
 
 import re
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SignedBy(Section):
-    """Who signs the image: the owner of a key, or with keyless signing an identity that an issuer vouches for."""
+    """Who must have signed the image: the owner of a key, or (keyless) an identity that an issuer vouches for."""
 
     key: Text | None = Field(
         None, examples=["cosign.pub"], description="cosign's public key: a file or the address of a key service"
@@ -40,7 +40,7 @@ class SignedBy(Section):
 
 
 class Launch(Section):
-    """Where and on which resources the experiment runs; the mathematics does not depend on it."""
+    """Where and with which resources an experiment runs. The mathematics does not depend on it."""
 
     image: Text | None = Field(
         None,
@@ -160,7 +160,7 @@ class Launch(Section):
             raise PydanticCustomError("secret", f": {secret} looks like a secret; name it in launch.secrets instead")
         given = [name for name, value in env.items() if value is not None] if isinstance(env, Mapping) else []
         address = next((name for name in given if name.startswith("GOOGLE_SHEETS_")), None)
-        if address is not None:  # a file must not decide where a key is sent
+        if address is not None:  # an experiment file must not decide where an API key is sent
             raise PydanticCustomError("address", f": {address} is read from the environment or .env only")
         wrong = next((name for name in env if not VARIABLE.fullmatch(name)), None)
         if wrong is not None:

@@ -1,4 +1,4 @@
-"""The LoRA group of the flat section ``hyperparameters``, by PEFT's names, and which of its settings conflict."""
+"""The LoRA keys of ``hyperparameters``, under PEFT's names, and conflicts between them."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ from .targets import is_all_linear
 
 _STARTS_AWAY: Final = "the policy would not start at its DPO reference"
 _CHANGES_BASE: Final = "it changes the base model, which would then no longer be the DPO reference"
-# Values of PEFT's init_lora_weights that are no start of a DPO run -> why.
+# Values of PEFT's init_lora_weights that a DPO run cannot start from -> why.
 _INITS: Final[Mapping[str, str]] = {
     "false": f"for tests of PEFT: A and B are random, and {_STARTS_AWAY}",
     "orthogonal": f"neither A nor B is zero, and {_STARTS_AWAY}",
@@ -25,7 +25,7 @@ _INITS: Final[Mapping[str, str]] = {
 
 
 def _start(value: object) -> object:
-    """``true`` or ``gaussian``: B is zero, and the policy starts at its reference."""
+    """``true`` or ``gaussian``: B is zero, so the policy starts equal to its reference."""
     word = value.lower() if isinstance(value, str) else str(value).lower()
     if word == "true":
         return True
@@ -63,7 +63,7 @@ def _pattern(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 class LoraSettings(ModelSettings):
-    """The keys of ``Hyperparameters`` between those of the model and those of the loop; it inherits them."""
+    """The LoRA keys. ``Hyperparameters`` inherits them; the order of classes is the order of keys."""
 
     r: Int = Field(16, ge=1, examples=[32], description="rank of the adapter")
     lora_alpha: Float = Field(16, gt=0, examples=[64], description="the adapter is scaled by lora_alpha / r")
@@ -112,14 +112,14 @@ class LoraSettings(ModelSettings):
     full_finetuning: bool = Field(False, examples=[True], description="train all weights, without an adapter")
 
 
-# Keys of the group that change nothing where all weights are trained.
+# Keys without effect if all weights are trained.
 OF_ADAPTER: Final = frozenset(
     LoraSettings.model_fields.keys() - ModelSettings.model_fields.keys() - {"use_gradient_checkpointing", "full_finetuning"}
 )
 
 
 def contradictions(h: LoraSettings) -> Iterable[tuple[str, str]]:
-    """(key, end of the sentence that begins with it) of LoRA settings that conflict."""
+    """(key, rest of the sentence after it) for each conflict between LoRA settings."""
     if h.full_finetuning:
         return
     if not h.target_modules and not h.target_parameters:

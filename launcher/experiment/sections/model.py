@@ -1,4 +1,4 @@
-"""The model's group of the flat section ``hyperparameters``: how the base model is loaded, and what its chat template takes."""
+"""The model's keys of ``hyperparameters``: how the base model is loaded, and options of its chat template."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ def _none_of_auto(value: object) -> object:
 
 
 class ModelSettings(Section):
-    """The first keys of ``Hyperparameters``, which inherits them: the order of keys is that of the classes."""
+    """The model's keys. ``Hyperparameters`` inherits them; the order of classes is the order of keys."""
 
     hyperparameters_id: Annotated[str, BeforeValidator(text_of_int)] = Field(
         "1", examples=["wide"], description="name of this set of values"
@@ -73,12 +73,12 @@ class ModelSettings(Section):
 
     @property
     def wants_16bit(self) -> bool | None:
-        """Whether weights and step are of 16 bits; None: as the device supports."""
+        """Whether weights and step use 16 bits; None: whatever the device supports."""
         return self.load_in_16bit if self.torch_dtype == "auto" else self.torch_dtype != "float32"
 
 
 def contradictions(h: ModelSettings) -> Iterable[tuple[str, str]]:
-    """(key, end of the sentence that begins with it) of settings of the model that conflict."""
+    """(key, rest of the sentence after it) for each conflict between model settings."""
     loads = [name for name in ("load_in_4bit", "load_in_8bit", "load_in_16bit") if getattr(h, name)]
     if len(loads) > 1:
         yield loads[1], f"conflicts with {loads[0]}; keep one"

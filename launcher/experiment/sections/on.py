@@ -1,16 +1,16 @@
-"""The words in which a field states where it has which effect; see ``effects``. Pure."""
+"""How a field states its effect on each backend and path; see ``effects``. Pure."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 BACKENDS: Final = ("host", "docker", "kubernetes")
-PATHS: Final = ("fast", "plain")  # of the DPO step
+PATHS: Final = ("fast", "plain")  # paths of the DPO step
 NO_EFFECT: Final = "no effect"
-EFFECTS: Final = "effects"  # the key of a field's ``json_schema_extra``; the JSON schema leaves it out
+EFFECTS: Final = "effects"  # key in ``json_schema_extra``, left out of the JSON schema
 
 
 def on(**effects: str) -> dict[str, Any]:
-    """For ``json_schema_extra``: what a key does on a backend or a path, by its name; a name that is left out adds nothing."""
+    """Value for ``json_schema_extra``: backend or path -> what the key does there, if that differs from its meaning."""
     assert effects.keys() <= {*BACKENDS, *PATHS}, effects
     return {EFFECTS: effects}

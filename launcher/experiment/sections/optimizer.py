@@ -1,4 +1,4 @@
-"""Optimizers of transformers: which of the settings beside ``optim`` each one reads. A test compares this with transformers."""
+"""Which settings besides ``optim`` each optimizer of transformers reads. A test compares this table with transformers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _DECAY: Final = "weight_decay"  # in optim_args it is idle: transformers' groups
 _LOW_RANK: Final = ("rank", "update_proj_gap", "scale", "proj_type")
 _ADEMAMIX: Final = ("beta1", "beta2", "beta3", "alpha", "eps", "t_alpha", "t_beta3")
 _LOW_BIT: Final = ("block_size", "bf16_stochastic_round")
-# A part of an optimizer's name -> the names that it reads in optim_args; the first part that fits holds.
+# Substring of an optimizer's name -> the names that it reads in optim_args; the first match counts.
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "schedule_free": ("weight_lr_power", "r"),
     "rmsprop_bnb": (),
@@ -25,7 +25,7 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "torch_8bit": _LOW_BIT,
     "stable_adamw": ("max_lr", "kahan_sum", "decouple_lr"),
 }
-# Parts of the names of optimizers that read none of adam_beta1, adam_beta2 and adam_epsilon.
+# Substrings of names of optimizers that ignore adam_beta1, adam_beta2 and adam_epsilon.
 WITHOUT_ADAM: Final = ("adafactor", "sgd", "adagrad", "rmsprop", "galore", "lomo", "grokadamw")
 # Parts of the names of optimizers that transformers gives groups of parameters without weight_decay: their own default holds.
 WITHOUT_DECAY: Final = ("galore", "apollo", "lomo")
@@ -36,7 +36,7 @@ WITHOUT_WARMUP: Final[Mapping[str, str]] = {
     "reduce_lr_on_plateau": "another lr_scheduler_type",
     "greedy": "another lr_scheduler_type",
 }
-BY_EVALUATIONS: Final = ("reduce_lr_on_plateau", "greedy")  # schedules that follow a metric of the evaluations
+BY_EVALUATIONS: Final = ("reduce_lr_on_plateau", "greedy")  # schedules that follow an evaluation metric
 
 
 def arguments_of(optim: str) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ def arguments_of(optim: str) -> tuple[str, ...]:
 def contradictions(
     optim: str, weight_decay: float, warmup_ratio: float | None, trl: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """(key, end of the sentence that begins with it) of settings that ``optim`` would leave out, or take for something else."""
+    """(key, rest of the sentence after it) for settings that ``optim`` would ignore or misread."""
     given, known = trl.get("optim_args"), arguments_of(optim)
     if given and not known:
         yield "optim_args", f"has no effect without an optimizer that reads it ({optim} does not)"

@@ -1,4 +1,4 @@
-"""Samples: the section that says for which prompts the answers of the base model and of the trained one are written down."""
+"""The section ``samples``: prompts whose answers, before and after training, are saved."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def _prompts(value: object) -> object:
-    """Checked as a whole: of a union, pydantic would report what is wrong for each of its parts."""
+    """Validated as a whole, because pydantic would report a mistake for each branch of the union."""
     if value is not None and bool_of_word(value) is False:
         return 0
     many = value if isinstance(value, list | tuple) else []
@@ -27,7 +27,7 @@ def _is_number(value: object) -> "TypeIs[int]":
 
 
 class Samples(Section):
-    """Answers before and after, side by side: greedy, so that they depend on nothing but the weights."""
+    """Answers before and after training, side by side. Decoding is greedy, so they depend only on the weights."""
 
     prompts: Annotated[int | tuple[int | str, ...], BeforeValidator(_prompts)] = Field(
         4,
@@ -39,7 +39,7 @@ class Samples(Section):
 
 
 def samples_of(value: object) -> object:
-    """``samples: off``, ``samples: 8`` and ``samples: [Why?]`` say only which prompts."""
+    """``samples: off``, ``samples: 8`` and ``samples: [Why?]`` are short forms for the prompts alone."""
     if bool_of_word(value) is False:
         return {"prompts": 0}
     plain: Any = (int, list, tuple)

@@ -1,4 +1,4 @@
-"""Section, the base of every part of an experiment, and the types of its values, as people write them in YAML."""
+"""Section, the base class of every part of an experiment, and the types of its values as YAML users write them."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -22,12 +22,12 @@ def text_of_int(value: object) -> object:
 
 
 def no_of_false(value: object) -> object:
-    """YAML 1.1 reads a bare ``no`` as false; in a strategy it is the word."""
+    """YAML 1.1 reads a bare ``no`` as false; a strategy means the word."""
     return "no" if value is False else value
 
 
 def text_of_date(value: object) -> str:
-    """A date, or its text in ISO's form, as text."""
+    """A date, or text in ISO format, as text."""
     text = value.isoformat() if isinstance(value, date) else value
     try:
         if isinstance(text, str) and date.fromisoformat(text).isoformat() == text:
@@ -38,7 +38,7 @@ def text_of_date(value: object) -> str:
 
 
 def bool_of_word(value: object) -> object:
-    """YAML 1.1's words for true and false: in a value that may be text, ``yes`` is not the name of a folder. Nothing is false."""
+    """Turns YAML 1.1's words into true and false, for values that may also be text: ``yes`` is not a folder. None is false."""
     if value is None:
         return False
     words = {"yes": True, "on": True, "true": True, "no": False, "off": False, "false": False}
@@ -54,14 +54,14 @@ def tuple_of_one(value: object) -> object:
 
 
 def action_of_word(value: object) -> object:
-    """The action of a rule, written alone in place of its mapping."""
-    if value is False:  # YAML 1.1's bare `off`
+    """A rule's action alone, in place of its mapping."""
+    if value is False:  # a bare `off` in YAML 1.1
         return {"action": "off"}
     return {"action": value} if isinstance(value, str) else value
 
 
 def in_place_of_null(value: object) -> BeforeValidator:
-    """``value`` for a key that is written without one, as files of other tools do."""
+    """``value`` for a key that is written without one, as in files of other tools."""
     return BeforeValidator(lambda given: value if given is None else given)
 
 
@@ -82,7 +82,7 @@ Texts = Annotated[tuple[Text, ...], BeforeValidator(tuple_of_one)]
 
 
 class Section(BaseModel):
-    """A part of an experiment: frozen, and every key known."""
+    """A part of an experiment: frozen, without unknown keys."""
 
-    # Building validators is slow: only Experiment's is built, on first use, and it contains all others.
+    # Building validators is slow; only Experiment's is built, on first use, and includes all others.
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False, protected_namespaces=(), defer_build=True)

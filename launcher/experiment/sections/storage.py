@@ -1,4 +1,4 @@
-"""Storage: the bucket that an adapter is uploaded to."""
+"""The section ``storage_config``: the bucket for the adapter."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -11,7 +11,7 @@ from .section import Section, Text
 
 
 class StorageConfig(Section):
-    """Where an adapter goes after training."""
+    """Where the adapter is uploaded after training."""
 
     provider: Literal["s3"] = Field("s3", examples=["s3"], description="the kind of object store")
     upload_to_cloud: bool = Field(False, examples=[True], description="upload the adapter after training")

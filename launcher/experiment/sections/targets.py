@@ -1,4 +1,4 @@
-"""Targets: the one rule of which modules ``target_modules`` names, for ``check`` and for the trainer. Pure."""
+"""Targets: which modules ``target_modules`` names. ``check`` and the trainer share these rules. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ...errors import Mistake
 
 KEY: Final = "hyperparameters.target_modules"
 ALL_LINEAR: Final = "all-linear"
-_CLOSE: Final = 0.75  # how much of two names must be equal: most of them end in _proj
+_CLOSE: Final = 0.75  # required similarity of two names; most end in _proj
 
-# Layers by the end of their names -> families in which no adapter can train them. PEFT refuses the first two.
+# Layers by the end of their names -> families in which they cannot be adapted. PEFT rejects the first two.
 _MAMBA: Final = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
 UNTRAINED: Final = MappingProxyType({"out_proj": _MAMBA, "conv1d": _MAMBA, "dt_proj": ("mamba",)})
 DIRECT: Final = "the model uses its weight directly, without an adapter"
 
-# Names of one layer in different models: what was meant comes before what is spelled alike.
+# Names of one layer in different models: same meaning is suggested before similar spelling.
 _SAME: Final = (
     ("q_proj", "q", "wq", "query", "q_lin", "to_q", "query_proj"),
     ("k_proj", "k", "wk", "key", "k_lin", "to_k", "key_proj"),
@@ -41,11 +41,10 @@ _FUSED: Final = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("g
 class Modules:
     """The modules of a model by their dotted names, in the model's order.
 
-    ``trained``: those that an adapter can train. ``refused``: all others, with the reason where it is a special one, else "".
-    ``maybe``: last parts of names that may exist beside them, which are no mistake. ``roots``: what may stand in front of a name.
-    ``together``: last parts of names that one tensor of the experts holds, and that are trained together or not at all.
-    ``parameters``: names of tensors that are in no layer, as those of experts; None: unknown. ``now``: name of a trained module
-    -> the tensor that holds it, by whose name PEFT looks for its rank.
+    ``trained``: those that can be adapted. ``refused``: all others -> the reason if there is a special one, else "". ``maybe``:
+    last parts of further names that may exist. ``roots``: possible prefixes. ``together``: last parts of names that one fused
+    expert tensor contains, adapted together or not at all. ``parameters``: names of tensors outside of layers, such as experts;
+    None if unknown. ``now``: trained module -> its tensor, by whose name PEFT looks up the rank.
     """
 
     trained: tuple[str, ...]
@@ -58,15 +57,15 @@ class Modules:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The last parts of the names that can be trained, each once."""
+        """The distinct last parts of the names of ``trained``."""
         return tuple(dict.fromkeys(kind(name) for name in self.trained))
 
     def named(self, target: str, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that an item of a list names, as PEFT matches them: the whole name, or its end."""
+        """The ``names`` that an item of a list matches, as in PEFT: the whole name, or its end."""
         return [name for name in names if any(f".{root}{name}".endswith(f".{target}") for root in self.roots)]
 
     def matched(self, pattern: str, names: Iterable[str]) -> list[str]:
-        """Those of ``names`` that a pattern names, as PEFT matches them: as a whole."""
+        """The ``names`` that a pattern matches as a whole, as in PEFT."""
         return [name for name in names if any(re.fullmatch(pattern, root + name) for root in self.roots)]
 
 
@@ -77,19 +76,19 @@ def kind(name: str) -> str:
 
 
 def is_all_linear(targets: str | Sequence[str]) -> bool:
-    """Whether the setting asks for every linear layer."""
+    """Whether the setting means every linear layer."""
     return isinstance(targets, str) and targets.lower() == ALL_LINEAR
 
 
 def asked(targets: str | Sequence[str], modules: Modules) -> list[str]:
-    """The modules that ``targets``, which is not ``all-linear``, names among those that can be trained."""
+    """The modules of ``trained`` that ``targets`` names; not for ``all-linear``."""
     if isinstance(targets, str):
         return modules.matched(targets, modules.trained)
     return [name for name in modules.trained if any(modules.named(target, (name,)) for target in targets)]
 
 
 def wrong_targets(targets: str | Sequence[str], modules: Modules, model_name: str) -> list[Mistake]:
-    """A mistake for each part of ``targets`` that names no module of ``model_name``, or one that cannot be trained."""
+    """A mistake for each part of ``targets`` that matches no module of ``model_name``, or one that cannot be adapted."""
     if is_all_linear(targets):
         return []
     if isinstance(targets, str):
@@ -126,7 +125,7 @@ def _wrong_name(where: str, target: str, modules: Modules, model_name: str) -> M
 
 
 def _wrong_pattern(pattern: str, modules: Modules, model_name: str) -> Iterator[Mistake]:
-    """A single text is a pattern for whole names; a name by itself matches none."""
+    """The mistake of a single text, which is a pattern for whole names: a plain name matches nothing."""
     try:
         found = modules.matched(pattern, modules.trained)
     except re.error as error:
@@ -147,7 +146,7 @@ def _may_match(pattern: str, modules: Modules) -> bool:
 
 
 def _meant(pattern: str, modules: Modules) -> str | None:
-    """What to write in place of a text that is no pattern."""
+    """What to write for a text that is not a pattern."""
     names = [name for name in re.split(r"[\s,|;]+", pattern.strip("[]() ")) if name]
     if names and all(modules.named(name, modules.trained) for name in names):
         return f"write a list: [{', '.join(names)}]"
@@ -163,24 +162,24 @@ def _why(name: str, modules: Modules) -> str:
 
 
 def untrained(name: str, family: str) -> bool:
-    """Whether no adapter can train the layer ``name`` of a model of ``family``, its ``model_type``."""
+    """Whether the layer ``name`` cannot be adapted in a model of ``family`` (its ``model_type``)."""
     return family in UNTRAINED.get(kind(name), ())
 
 
 def _below(refused: Sequence[str], modules: Modules) -> str:
-    """The layers inside of a block that was named, else those of the model."""
+    """The layers inside of a named block, else all layers of the model."""
     inside = [kind(name) for name in modules.trained if any(name.startswith(f"{block}.") for block in refused)]
     return ", ".join(dict.fromkeys(inside or modules.kinds))
 
 
 def nearest_kinds(name: str, kinds: Sequence[str]) -> list[str]:
-    """``kinds``, those first that mean the same as ``name``, then those that are spelled alike."""
+    """``kinds`` with the same meaning as ``name``, then those with similar spelling."""
     same = _same(name, kinds)
     return same + sorted((one for one in kinds if one not in same), key=lambda one: -SequenceMatcher(None, name, one).ratio())
 
 
 def did_you_mean(name: str, kinds: Sequence[str]) -> str | None:
-    """The hint that names what ``name`` may mean among ``kinds``; None where nothing is near."""
+    """A hint with the likely names among ``kinds``; None if there are none."""
     close = _same(name, kinds) or [
         one for one in nearest_kinds(name, kinds)[:1] if SequenceMatcher(None, name, one).ratio() >= _CLOSE
     ]
@@ -188,24 +187,24 @@ def did_you_mean(name: str, kinds: Sequence[str]) -> str | None:
 
 
 def is_table(name: str) -> bool:
-    """Whether layers called ``name`` are the embedding or the head of a model."""
+    """Whether layers called ``name`` are the embedding or the head."""
     return bool(_layers(name) & {"embed_tokens", "lm_head"})
 
 
 def _same(name: str, kinds: Sequence[str]) -> list[str]:
-    """Those of ``kinds`` that are layers of the same meaning, in the order of a Llama."""
+    """The ``kinds`` with the same meaning, in the order of a Llama."""
     meant, order = _meanings(name), [names[0] for names in _SAME]
     same = [one for one in kinds if meant & _layers(one)]
     return sorted(same, key=lambda one: min(order.index(layer) for layer in meant & _layers(one)))
 
 
 def _layers(name: str) -> set[str]:
-    """The layers, by their names in Llama, that ``name`` is in some model."""
+    """The Llama names of the layers that ``name`` can mean."""
     return {names[0] for names in _SAME if name in names or name.lower() in names}
 
 
 def _meanings(name: str) -> set[str]:
-    """The same, with the layer that holds it in models that fuse several, and with those that a fused one holds."""
+    """The same, plus the fused layers that contain it and the layers that a fused one contains."""
     own = _layers(name)
     holding = {fused for fused, held in _FUSED.items() if own & set(held)}
     return own | holding | {one for fused, held in _FUSED.items() if fused in own for one in held}

@@ -1,4 +1,4 @@
-"""The section ``health``: for each rule of launcher.health what to do, and from which threshold on."""
+"""The section ``health``: for each health rule, what a finding does, and its threshold."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ from .section import Section, action_of_word
 
 
 class HealthRule(Rule):
-    """One health rule: what to do, and from which threshold on; None is the rule's own."""
+    """One health rule. A threshold of None is the rule's own."""
 
     action: Literal["warn", "stop", "off"] = Field("warn", examples=["stop"], description="what a finding does")
 
@@ -23,7 +23,7 @@ def _watched(name: str) -> Any:
 
 
 class Health(Section):
-    """What the run watches in its own metrics: the rules of launcher.health."""
+    """Health rules that watch the run's metrics."""
 
     not_finite: Watched = _watched("not_finite")
     first_loss: Watched = _watched("first_loss")

@@ -1,1 +1,1 @@
-"""The text of a file -> values that know their place: YAML, an environment file, ``--set``. Knows no setting."""
+"""Parses text into values that know their place: YAML, environment files, ``--set``. Knows no settings."""

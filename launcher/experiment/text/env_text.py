@@ -1,4 +1,4 @@
-"""The text of an environment file -> values, by python-dotenv's rules, and every statement that sets nothing, by its place."""
+"""Parses an environment file by python-dotenv's rules, and finds statements that set nothing."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _BARE: Final = re.compile(r"(?:export[^\S\r\n]+)?[A-Z_][A-Z0-9_]*[^\S\r\n]*(?:#.
 
 
 def parse_env(text: str, name: str, *, override: bool = False) -> dict[str, str]:
-    """The assignments of ``text``, with ``${NAME}`` and ``${NAME:-default}`` filled in; ``name``: of the file, in mistakes.
+    """The assignments of ``text``, with ``${NAME}`` and ``${NAME:-default}`` substituted. ``name``: the file's name, for
+    messages.
 
-    ``override``: in ``${NAME}`` a value of the file counts before one of the environment. Raises ExperimentError with every
-    statement that sets nothing; its text is not shown, as it may be a secret.
+    ``override``: in ``${NAME}`` values of the file win over the environment. Raises ExperimentError with every statement that
+    sets nothing; its text is not shown, because it may be a secret.
     """
-    from dotenv.main import resolve_variables  # few commands read the file
+    from dotenv.main import resolve_variables  # imported here: few commands read the file
 
     parts = list(_parts(text))
     mistakes = list(_mistakes(parts, name))
@@ -34,7 +35,7 @@ def parse_env(text: str, name: str, *, override: bool = False) -> dict[str, str]
 
 @dataclass(frozen=True)
 class _Part:
-    """A statement or a comment: its text without the blank lines before it, and its place, counted from 1."""
+    """A statement or comment: its text without leading blank lines, and its line, counted from 1."""
 
     text: str
     line: int
@@ -49,7 +50,9 @@ class _Part:
 
     @property
     def is_stray(self) -> bool:
-        """Whether it sets nothing. python-dotenv ignores any word alone; here it must look like the name of a variable."""
+        """Whether it sets nothing. python-dotenv ignores a lone word; here only one that looks like a variable's name is
+        accepted.
+        """
         if self.is_wrong:
             return not self.has_quote
         return self.name is not None and self.value is None and _BARE.fullmatch(self.text.rstrip()) is None
@@ -70,14 +73,14 @@ def _parts(text: str) -> Iterator[_Part]:
 
 
 def _mistakes(parts: Iterable[_Part], name: str) -> Iterator[Mistake]:
-    """One for each quote that is not closed, and one for lines that follow each other and set nothing."""
-    above: _Part | None = None  # the last statement that sets something
+    """One mistake for each unclosed quote, and one for consecutive lines that set nothing."""
+    above: _Part | None = None  # last statement that sets a variable
     for are_stray, group in groupby(parts, lambda part: part.is_stray):
         for those in _adjacent(group) if are_stray else ():
             is_below = above is not None and those[0].line == above.last_line + 1
             if above is None or not is_below:
                 yield _no_assignment(name, those, None)
-            elif not above.has_quote:  # else they are the rest of its value
+            elif not above.has_quote:  # otherwise the lines belong to its value
                 yield _no_assignment(name, those, above.name)
         for part in () if are_stray else group:
             above = part
@@ -99,7 +102,7 @@ def _adjacent(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
 
 
 def _quote(name: str, part: _Part) -> Mistake:
-    """The mistake of a quoted value: at its quote, or at the text behind its end."""
+    """The mistake of a quoted value: at its quote, or at the text after its end."""
     opened = _OPENED.match(part.text)
     assert opened is not None, "it has a quote"
     closed = _QUOTED.match(part.text, opened.end())

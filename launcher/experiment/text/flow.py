@@ -1,4 +1,4 @@
-"""Flow: a value as YAML on one line, as a person can paste it into an experiment file."""
+"""Writes a value as one line of YAML that can be pasted into an experiment file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _WIDE: Final = 1_000_000
 
 
 def flow(value: Any) -> str:
-    """``value`` as it is written inside a mapping or list on one line: quoted where YAML would read another value.
+    """``value`` for use inside a one-line mapping or list; quoted if YAML would read something else.
 
     >>> flow({"input_columns": {"prompt": "a, b"}, "answers": ["x", "1"]})
     "{input_columns: {prompt: 'a, b'}, answers: [x, '1']}"

@@ -1,6 +1,6 @@
-"""``--set hyperparameters.learning_rate=1e-5``: one value of an experiment, changed before it is checked.
+"""``--set hyperparameters.learning_rate=1e-5``: changes one value of an experiment before it is checked.
 
-Nodes on the way to the value are copied: a block that other experiments share does not change.
+Nodes on the path are copied, so that a block shared with other experiments does not change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .yaml_text import compose
 
 
 def override(node: MappingNode, options: Sequence[str]) -> tuple[MappingNode, list[Mistake]]:
-    """``node`` with every option applied in turn, and the mistakes; raises UsageError for an option without ``=``."""
+    """``node`` with all options applied in order, and the mistakes. Raises UsageError for an option without ``=``."""
     wrong: list[Mistake] = []
     for option in options:
         path, equals, text = option.partition("=")
@@ -32,7 +32,7 @@ def override(node: MappingNode, options: Sequence[str]) -> tuple[MappingNode, li
 
 
 def _set(node: Node, path: Sequence[str], depth: int, value: Node, source: Source) -> MappingNode:
-    """``node`` with ``value`` at the rest of ``path``; mappings that are missing on the way are added."""
+    """``node`` with ``value`` at the rest of ``path``; missing mappings are added."""
     column = sum(len(part) + 1 for part in path[:depth]) + 1
     key = Place(source, 1, column, len(path[depth]))
     empty = isinstance(node, BrokenNode) or (isinstance(node, ScalarNode) and node.value is None)

@@ -1,4 +1,4 @@
-"""Nodes of an experiment file: values that know their place."""
+"""Nodes of an experiment file: values with their place."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Scalar = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Source:
-    """The text that nodes point into: a file, or one option of the command line."""
+    """The text of nodes: a file, or an option of the command line."""
 
     name: str
     lines: tuple[str, ...]
     is_file: bool = True
-    before: int = 0  # characters of the first line that are not YAML: the KEY= of an option
+    before: int = 0  # characters of the first line before the YAML: an option's KEY=
 
     @classmethod
     def of(cls, name: str, text: str) -> Source:
         return cls(name, tuple(LINE_BREAK.split(text)))
 
 
-# Line ends of YAML 1.1, which PyYAML counts.
+# Line breaks in YAML 1.1, as PyYAML counts them.
 LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
 class Place:
-    """``width`` characters of a source, from ``line`` and ``column`` (both counted from 1)."""
+    """``width`` characters of a source at ``line`` and ``column``, both counted from 1."""
 
     source: Source
     line: int
@@ -55,7 +55,7 @@ class Place:
 
 
 def _excerpt(line: str, column: int, most: int = 120) -> tuple[str, int]:
-    """A long line cut to what is near ``column``, and the column in it; control characters are replaced."""
+    """The part of a long line around ``column``, and the column in it. Control characters are replaced."""
     line = Reader.NON_PRINTABLE.sub("\ufffd", line)
     if len(line) <= most:
         return line, column
@@ -65,23 +65,23 @@ def _excerpt(line: str, column: int, most: int = 120) -> tuple[str, int]:
 
 
 _SECRET_VALUE = re.compile(rf"({SECRET.pattern.removeprefix('(?i)')}[\w-]*[\"']?\s*[:=]\s*)(.+)", re.IGNORECASE)
-_ADDRESS = re.compile(r"(\bnotify[\"']?\s*[:=]\s*)(.*://.*)")  # given in place of the name of its variable
-_COUNTED = re.compile(r"secrets|tokens", re.IGNORECASE)  # names of secrets, numbers of tokens
+_ADDRESS = re.compile(r"(\bnotify[\"']?\s*[:=]\s*)(.*://.*)")  # a secret in place of its variable's name
+_COUNTED = re.compile(r"secrets|tokens", re.IGNORECASE)  # exceptions: names of secrets, numbers of tokens
 
 
 def _without_secrets(line: str) -> str:
-    """The line with stars for the value of a key that looks like a secret's name: errors end up in logs."""
+    """The line with stars for the value of a key that looks like a secret: errors end up in logs."""
     line = _ADDRESS.sub(lambda m: m[1] + "*" * len(m[2]), line)
     return _SECRET_VALUE.sub(lambda m: m[0] if _COUNTED.search(m[1]) else m[1] + "*" * len(m[3]), line)
 
 
 def place_at(source: Source, line: int, column: int, width: int = 1) -> Place:
-    """From PyYAML's line and column, which count from 0."""
+    """From PyYAML's line and column, which start at 0."""
     return Place(source, line + 1, column + 1 + (source.before if line == 0 else 0), max(1, width))
 
 
 def by_place(mistake: Mistake) -> tuple[str, int, int]:
-    """The sort key of mistakes: file, line, column; 0 where one is missing."""
+    """Sort key of mistakes: file, line, column; 0 if missing."""
     file, *numbers = mistake.where.rsplit(":", 2)
     return (
         (file, int(numbers[0]), int(numbers[1]))
@@ -121,7 +121,7 @@ class MappingNode:
 
 @dataclass(frozen=True)
 class BrokenNode:
-    """Takes the place of a node whose mistake was reported; the rest can still be read."""
+    """Stands for a node whose mistake is already reported, so that the rest can be read."""
 
     place: Place
 
@@ -147,7 +147,7 @@ def has_broken(node: Node) -> bool:
 
 
 def leaves(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Place]]:
-    """(path, place) of every scalar and of every empty mapping and list."""
+    """(path, place) of every scalar and every empty mapping or list."""
     if isinstance(node, MappingNode) and node.entries:
         for name, entry in node.entries.items():
             yield from leaves(entry.node, (*path, name))

@@ -1,8 +1,8 @@
-"""YAML text -> nodes, and every mistake of the text at once.
+"""Parses YAML into nodes, and reports every mistake at once.
 
-PyYAML's own composer stops at the first mistake, resolves words by YAML 1.1 (``5e-6`` is text, ``no`` is false) and silently
-keeps the last of two equal keys. This one works on PyYAML's events: scalars follow YAML 1.2's core schema, aliases share the
-node of their anchor, and nothing is expanded before its size is known.
+PyYAML's composer stops at the first mistake, follows YAML 1.1 (``5e-6`` is text, ``no`` is false) and silently keeps the last
+of two equal keys. This one works on PyYAML's events: scalars follow YAML 1.2's core schema, aliases share their anchor's node,
+and nothing is expanded before its size is known.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ MOST_DEPTH: Final = 50
 
 
 def compose(text: str, source: Source) -> tuple[Node | None, list[Mistake]]:
-    """The only document of ``text``, and its mistakes in their order.
+    """The root node of ``text``, and its mistakes in order.
 
-    The node is None where the text is empty, or where a mistake of syntax, size or depth ended the reading.
+    The node is None for empty text, or if a mistake in syntax, size or depth ended the parsing.
     """
     composer = _Composer(source)
     node: Node | None = None
@@ -59,17 +59,17 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Stop(Exception):
-    """Ends the reading of a text that is too large or too deep; the mistake is noted already."""
+    """Ends the parsing of a text that is too large or too deep. The mistake is already recorded."""
 
 
 @dataclass
 class _Composer:
     source: Source
     mistakes: list[Mistake] = field(default_factory=list)
-    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)  # name -> node, nodes when expanded
+    anchors: dict[str, tuple[Node, int]] = field(default_factory=dict)  # anchor -> (node, number of nodes when expanded)
     anchor_lines: dict[str, int] = field(default_factory=dict)
     undefined: list[tuple[str, Place]] = field(default_factory=list)
-    size: int = 0  # nodes so far, every alias counted as what it stands for
+    size: int = 0  # nodes so far, with aliases expanded
 
     def document(self, events: Iterator[Any]) -> Node | None:
         self.events = events
@@ -80,12 +80,12 @@ class _Composer:
         self._next()  # document end
         more = self._next()
         if isinstance(more, yaml.DocumentStartEvent):
-            # The mark is at the line of dashes, or just before it.
+            # the mark is on the line of dashes or just before it
             self._wrong(self._at(more, 3), "second document in the file", hint="remove the line '---'")
         return node
 
     def report_undefined(self) -> None:
-        """Reports undefined aliases last, when all anchors are known: an anchor further down gets a hint of its own."""
+        """Reports undefined aliases at the end, when all anchors are known: one defined further down gets a special hint."""
         for name, place in self.undefined:
             hint = nearest(name, self.anchor_lines)
             if name in self.anchor_lines:
@@ -106,7 +106,7 @@ class _Composer:
         return place_at(self.source, start.line, start.column, width)
 
     def _node(self, event: Any, depth: int, key: Place | None) -> Node:
-        """``key`` is the place of an unanchored block: its own first character is that of its first key."""
+        """``key``: the place of the key, for a block whose own first character belongs to its first key."""
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         if depth > MOST_DEPTH:
@@ -153,7 +153,7 @@ class _Composer:
         place = self._at(event)
         if event.tag not in (None, "!", _TEXT_TAG):
             return self._tagged(event)
-        if event.anchor is not None or event.tag is not None:  # mark the value, not its anchor or tag
+        if event.anchor is not None or event.tag is not None:  # point at the value, not at its anchor or tag
             written = _PROPERTIES.match(self.source.lines[place.line - 1], place.column - 1)
             skip = len(written[0]) if written else 0
             place = Place(self.source, place.line, place.column + skip, max(1, place.width - skip))
@@ -185,12 +185,12 @@ class _Composer:
                 merge = merge or place
                 merged += self._merged(node, place)
                 if has_broken(node):
-                    entries["<<"] = Entry(place, BrokenNode(place))  # keys that were meant to be here are missing
+                    entries["<<"] = Entry(place, BrokenNode(place))  # expected keys are missing
             elif name is not None and name in entries:
                 self._wrong(place, f"duplicate key {name!r}", hint=f"first defined in line {entries[name].key.line}")
             elif name is not None:
                 entries[name] = Entry(place, node)
-        for mapping in merged:  # keys of the mapping itself win, then the earlier of the merged (YAML 1.1's merge type)
+        for mapping in merged:  # the mapping's own keys win, then earlier merged ones (YAML 1.1 merge)
             entries = {**mapping.entries, **entries}
         place = self._collectionplace_at(event, key)
         return MappingNode(place, entries, event.anchor) if event.tag is None else self._tagged(event)
@@ -231,7 +231,7 @@ _WORDS: Mapping[str, Scalar] = {
 
 
 def _resolve(text: str) -> Scalar:
-    """A plain scalar by YAML 1.2's core schema (10.3.2); only 007 stays text: as an id it is not 7."""
+    """A plain scalar by YAML 1.2's core schema (10.3.2), except that 007 stays text: as an id it differs from 7."""
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
@@ -263,7 +263,7 @@ _INDENT = (
 
 
 def _syntax(error: yaml.MarkedYAMLError, source: Source) -> Mistake:
-    """A mistake of syntax in plain words; in PyYAML's words where this has none."""
+    """A syntax mistake in plain words, or in PyYAML's words if there are none."""
     mark = error.problem_mark or error.context_mark
     problem, context = error.problem or "is not YAML", error.context or ""
     if mark is None:
