@@ -27,7 +27,7 @@ def adapted(h: LoraSettings, modules: Modules) -> list[str]:
 
 
 def stays(h: LoraSettings, name: str, modules: Modules) -> bool:
-    """Whether the target module ``name`` gets an adapter: not excluded, not trained as a whole, and in ``layers_to_transform``."""
+    """Whether the target module ``name`` gets an adapter: not excluded, not trained whole, and in ``layers_to_transform``."""
     if named(h.exclude_modules, (name,), modules) or any(_holds(copy, name, modules) for copy in h.modules_to_save):
         return False
     is_whole = not isinstance(h.target_modules, str) and name in h.target_modules  # then PEFT ignores the layer

@@ -26,7 +26,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def adapter_folder(name: str, root: Path, caller: Mapping[str, str], cache: str | None = None) -> Path | None:
-    """The folder of the adapter ``name`` on this disk: a local folder, or a hub id in the hub's cache; None if it is elsewhere."""
+    """The folder of the adapter ``name`` on this disk, local or in the hub's cache; None if it is elsewhere."""
     folder = root / expanded(name)
     if folder.is_dir():
         return folder
