@@ -178,8 +178,11 @@ def of_model(experiment: Experiment, config: AdapterConfig) -> tuple[Experiment,
         raise ExperimentError(Mistake("model_name", what, "base_model_name_or_path in it", hint=hint))
     values = {**experiment.model_dump(mode="python", include={"adapter_mode"}), "model_name": config.base, "adapter": name}
     found = experiment.model_copy(update=values)
-    if found.hyperparameters.full_finetuning and found.adapter_mode == "continue":
-        what = f"{name} is an adapter: full_finetuning cannot continue it"
+    h = found.hyperparameters
+    needs_base = {"full_finetuning": h.full_finetuning, "ld_alpha": h.trl.get("ld_alpha") is not None and not found.is_sft}
+    wrong = next((setting for setting, is_set in needs_base.items() if is_set), None)
+    if wrong is not None and found.adapter_mode == "continue":
+        what = f"{name} is an adapter: {wrong} cannot continue it"
         hint = f"set model_name: {config.base}, adapter: {name} and adapter_mode: merge"
         raise ExperimentError(Mistake("model_name", what, "a model with all its weights", hint=hint))
     return found, f"model {name} is an adapter: base {config.base}, adapter {name}, {found.adapter_mode}"

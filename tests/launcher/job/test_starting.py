@@ -123,6 +123,7 @@ def test_a_run_is_named_instead_of_its_folder(tmp_path: Path) -> None:
         ({"base_model_name_or_path": None}, {"model_name": "sft"}, "model_name: sft is an adapter, and its adapter_config"),
         ({}, {"model_name": "sft", "adapter": "sft"}, "model_name: sft is an adapter, and adapter names another one"),
         ({}, {"model_name": "sft", "hyperparameters": {"full_finetuning": True}}, "model_name: sft is an adapter: full_fine"),
+        ({}, {"model_name": "sft", "hyperparameters": {"ld_alpha": 0.5}}, "model_name: sft is an adapter: ld_alpha cannot"),
         ({"peft_type": "IA3"}, {"adapter": "sft"}, "adapter: sft is an adapter of another kind"),
         ({"init_lora_weights": "lora_ga"}, {"adapter": "sft"}, "adapter: sft has init_lora_weights: lora_ga, which subtracts"),
         ({"use_dora": True}, {"adapter": "sft", "adapter_mode": "merge"}, "adapter: sft has use_dora: true: it cannot be joined"),
