@@ -22,7 +22,18 @@ CONVERT: Final = (
     "or save the changed base, name it in base_model_name_or_path and set init_lora_weights: true"
 )
 # What makes an adapter more than two matrices a layer: its parts cannot be added to those of another adapter.
-_NOT_PLAIN: Final = ("use_dora", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication")
+_NOT_PLAIN: Final = ("use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters")
+# Variants that cannot be trained on here: PEFT decides by the prompt's ids or at random what they add, changes the base when it
+# loads them, or has several modules for one place in the base.
+_NOT_TRAINED: Final = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "use_bdlora",
+    "velora_config",
+)
 
 
 def changed_base(values: Mapping[str, Any]) -> str | None:
@@ -147,12 +158,17 @@ def _shown(value: Any) -> str:
 
 
 def check_start(experiment: Experiment, config: AdapterConfig) -> None:
-    """Raises ExperimentError for an adapter that does not fit its base's published weights, and if the new adapter on the
-    merged one could not be published for the plain base.
+    """Raises ExperimentError for an adapter that does not fit its base's published weights or is of an unsupported variant, and
+    if the new adapter on the merged one could not be published for the plain base.
     """
     h = experiment.hyperparameters
     if (changed := changed_base(config.values)) is not None:
         raise ExperimentError(Mistake("adapter", f"{config.name} has {changed}", "an adapter of the base as it is", hint=CONVERT))
+    variant = next((setting for setting in _NOT_TRAINED if config.values.get(setting)), None)
+    if variant is not None:
+        raise ExperimentError(
+            Mistake("adapter", f"{config.name} has {variant}, which is not supported", "a LoRA or DoRA adapter")
+        )
     if experiment.adapter_mode != "merge" or h.full_finetuning:
         return
     merged = "merge it with: launcher merge, and name the folder of the merged model in model_name"

@@ -400,6 +400,19 @@ def test_an_adapter_of_another_model_is_refused_with_both_names(
         train_in(tmp_path, new_run(tmp_path, experiment, "other-model"), experiment)
 
 
+def test_an_adapter_on_single_tokens_of_an_embedding_that_is_the_head_is_refused(
+    tmp_path: Path, make_experiment: Make, few_pairs: Path, tiny_model: Path, new_run: NewRun
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    about: dict[str, Any] = {"target_modules": ["q_proj"], "trainable_token_indices": [5, 6], "task_type": "CAUSAL_LM"}
+    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(**about)).save_pretrained(tmp_path / "tokens")
+    experiment = make_experiment(experiment={"datasets_path": str(few_pairs), "adapter": str(tmp_path / "tokens")}, max_steps=1)
+    with pytest.raises(ExperimentError, match=r"tokens trains single tokens of an embedding that is also the head"):
+        train_in(tmp_path, new_run(tmp_path, experiment, "tokens"), experiment)
+
+
 def test_python_takes_the_keys_by_the_schema(sft: Path, tiny_model: Path, few_pairs: Path) -> None:
     from trainer import DPOTrainer
 

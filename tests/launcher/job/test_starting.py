@@ -127,6 +127,9 @@ def test_a_run_is_named_instead_of_its_folder(tmp_path: Path) -> None:
         ({"peft_type": "IA3"}, {"adapter": "sft"}, "adapter: sft is an adapter of another kind"),
         ({"init_lora_weights": "lora_ga"}, {"adapter": "sft"}, "adapter: sft has init_lora_weights: lora_ga, which subtracts"),
         ({"use_dora": True}, {"adapter": "sft", "adapter_mode": "merge"}, "adapter: sft has use_dora: true: it cannot be joined"),
+        ({"lora_bias": True}, {"adapter": "sft", "adapter_mode": "merge"}, "adapter: sft has lora_bias: true: it cannot be"),
+        ({"alora_invocation_tokens": [5]}, {"adapter": "sft"}, "adapter: sft has alora_invocation_tokens, which is not supp"),
+        ({"layer_replication": [[0, 1]]}, {"model_name": "sft"}, "adapter: sft has layer_replication, which is not supported"),
         (
             {},
             {"adapter": "sft", "adapter_mode": "merge", "hyperparameters": {"use_dora": True}},

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils import TrainableTokensWrapper
 from safetensors import SafetensorError, safe_open
 
 from launcher.errors import ExperimentError, Mistake, Warned
@@ -47,11 +48,19 @@ def load_start(
     trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     with_adapter = _put(model, start, is_trainable=start.is_continued)
     if start.is_continued:
+        _check_head(with_adapter, start)
         return with_adapter
     whole = merged(with_adapter)
     for name, parameter in whole.named_parameters():  # PEFT has frozen them
         parameter.requires_grad_(name in trainable)
     return whole
+
+
+def _check_head(model: PeftModel, start: Start) -> None:
+    """Raises ExperimentError if the adapter trains single tokens of the head: TRL multiplies with its weight, as a whole."""
+    if isinstance(model.get_output_embeddings(), TrainableTokensWrapper):
+        what = f"{start.name} trains single tokens of an embedding that is also the head (trainable_token_indices)"
+        raise ExperimentError(Mistake("adapter", what, "an adapter with modules_to_save: [embed_tokens] instead"))
 
 
 def check_plain(start: Start) -> None:
