@@ -203,7 +203,12 @@ def settings_mistakes(experiment: Experiment, mapping: Columns, tables: Tables) 
 
 
 def missing_columns(table: Table, mapping: Columns, experiment: Experiment) -> Iterator[Mistake]:
-    """A mistake at each setting that names a column which ``table`` lacks; at the header for those that a default names."""
+    """A mistake at each setting that names a column which ``table`` lacks; at the header for those that a default names.
+
+    None of a table without rows: why they are left out is told already, and they alone tell whether answers hold the prompt.
+    """
+    if not len(table.rows):
+        return
     found, unnamed = ", ".join(table.columns), []
     for column in mapping.read:
         if column in table.columns:

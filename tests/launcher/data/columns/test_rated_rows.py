@@ -88,6 +88,13 @@ def test_whole_conversations_share_all_messages_before_the_last_one(tmp_path: Pa
     assert answers(pairs) == [(1, "Q1", "a", "c")]
 
 
+def test_conversations_without_a_pair_are_one_mistake(tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "a"}], "label": 1}
+    said = mistakes(tmp_path, json.dumps(row) + "\n", "kto.jsonl", columns={"answers": "messages", "ratings": "label"})
+    assert said.startswith("data/kto.jsonl: no prompt has a better and a worse answer")
+    assert "missing" not in said
+
+
 def test_prompts_and_answers_may_be_messages(tmp_path: Path) -> None:
     rows = [
         {"prompt": [{"role": "user", "content": "Q"}], "answer": [{"role": "assistant", "content": said}], "label": said == "a"}
