@@ -7,8 +7,10 @@ import zipfile
 from collections.abc import Mapping, Sequence
 
 
-def workbook(sheets: Mapping[str, Sequence[Sequence[str | float | None]]]) -> bytes:
-    """An .xlsx file as small as the format allows."""
+def workbook(sheets: Mapping[str, Sequence[Sequence[str | float | None]]], merged: Sequence[str] = ()) -> bytes:
+    """An .xlsx file as small as the format allows; ``merged``: ranges such as A2:A3 of each sheet."""
+    merges = "".join(f'<mergeCell ref="{one}"/>' for one in merged)
+    merges = f'<mergeCells count="{len(merged)}">{merges}</mergeCells>' if merged else ""
     main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     relations = "http://schemas.openxmlformats.org/package/2006/relationships"
     documents = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
@@ -36,7 +38,7 @@ def workbook(sheets: Mapping[str, Sequence[Sequence[str | float | None]]]) -> by
             + "</row>"
             for r, row in enumerate(rows, 1)
         )
-        parts[f"xl/worksheets/{number}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData></worksheet>'
+        parts[f"xl/worksheets/{number}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{body}</sheetData>{merges}</worksheet>'
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, text in parts.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,7 +11,9 @@ from ..experiment.schema import Experiment
 from ..experiment.text.flow import flow
 from ..health.data import swapped_names
 from ..health.facts import Facts
+from .columns.known_names import DEGREES, PARTS, SYSTEMS, WINNERS, has_word, is_named
 from .columns.mapping import ANSWER, Columns, columns_of
+from .columns.verdicts import sides_in
 from .findings import SHOWN, places
 from .prompt import LONE_PLACEHOLDER, PROMPT_COLUMNS, Prompt
 from .tables.table import Table, Tables
@@ -21,13 +22,7 @@ from .text.pair import Pair
 
 _WORDS: Final = 3  # of a label at most
 _SIDES: Final = 6  # kinds of cells at most: both sides, a tie, an empty cell …
-# A column that says which of two answers is better, and its cells.
-_VERDICT: Final = re.compile(r"(?<![^\W\d_])(preference|preferred|winner|better|choice|vote|verdict|label)", re.IGNORECASE)
-_SIDE: Final = re.compile(
-    r"((response|answer|model|completion|output|option)[\s_-]*)?([ab]|[0-2]|left|right|first|second)", re.IGNORECASE
-)
-_DEGREE: Final = re.compile(r"score|rating|margin|strength|confidence", re.IGNORECASE)  # how much better, and not which
-_MEANT: Final = ("system", "system_prompt", "history")  # columns that other tools make a part of each prompt
+_LONG: Final = 20  # characters of a text, on average, from which on it may be a part of the prompt
 
 
 def never_evaluated(experiment: Experiment) -> Iterator[str]:
@@ -42,7 +37,11 @@ def table_notices(
     """``groups``: the columns that can group the validation pairs, each with the values of all rows."""
     if experiment.is_sft and mapping.chosen == ANSWER and not experiment.names_answers:
         yield f"{tables.train.name}: the answers come from column {ANSWER!r}, as it has no column 'chosen'"
-    labels = () if experiment.is_sft else [name for name, values in groups.items() if _are_labels(values) and name not in _MEANT]
+    labels = (
+        ()
+        if experiment.is_sft
+        else [name for name, values in groups.items() if _are_labels(values) and not is_named(name, SYSTEMS)]
+    )
     if tables.prompts is None and mapping.optional:
         yield f"the prompt is {_listed(list(mapping.inputs.values()))}, with an empty line between them"
     for table in (tables.train, tables.validation):
@@ -51,14 +50,14 @@ def table_notices(
         yield from table.ignored
         yield from _left_out(table, mapping)
         read = (*mapping.read, *(table.inner[name] for name in mapping.read if name in table.inner))
-        verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, read))
+        verdicts = {} if mapping.rejected is None or mapping.verdict is not None else dict(_verdicts(table, mapping, read))
         for column, cells in verdicts.items():
             yield Warned(
                 f"{table.name}: column {column!r} ({cells}) is not read: if it says which answer is better, rows are "
                 f"mislabelled, because chosen always comes from {', '.join(columns_of(mapping.chosen))}"
                 f"{_as_verdict(mapping, column)}"
             )
-        yield from _unused(table, (*read, *labels, *verdicts))
+        yield from _unused(table, (*read, *labels, *verdicts), mapping)
     if tables.prompts is not None:
         yield from _unused(tables.prompts, PROMPT_COLUMNS)
     chosen, rejected = experiment.columns.chosen, experiment.columns.rejected
@@ -178,12 +177,15 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _verdicts(table: Table, used: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _verdicts(table: Table, mapping: Columns, read: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Unused columns that say which of two answers is better, each with its cells."""
-    for column in [name for name in table.columns if name not in used and _VERDICT.search(name) and not _DEGREE.search(name)]:
-        cells = sorted({row.cells[column].strip() for row in table.rows})
-        sides = [cell for cell in cells if _SIDE.fullmatch(cell)]
-        if len(sides) > 1 and len(cells) <= _SIDES:
+    names = [*columns_of(mapping.chosen), *columns_of(mapping.rejected)]
+    for column in [
+        name for name in table.columns if name not in read and has_word(name, WINNERS) and not has_word(name, DEGREES)
+    ]:
+        cells = {row.cells[column].strip() for row in table.rows}
+        sides = sides_in(cells, names if len(names) == 2 else ("A", "B")) if len(cells) <= _SIDES else []
+        if sides:
             yield column, ", ".join(sides)
 
 
@@ -195,17 +197,38 @@ def _as_verdict(mapping: Columns, column: str) -> str:
     return f"; to read it, write {keys} in place of chosen and rejected in dpo_column_mapping_config"
 
 
-def _unused(table: Table, used: Sequence[str]) -> Iterator[str]:
+def _unused(table: Table, used: Sequence[str], mapping: Columns | None = None) -> Iterator[str]:
+    """``mapping``: of a table of pairs."""
     columns = [column for column in table.columns if column not in table.made]
     unused = [column for column in columns if column not in used]
-    for column in [column for column in unused if column in _MEANT and any(row.cells[column].strip() for row in table.rows)]:
-        unused.remove(column)
-        how = "make the prompts lists of messages"
-        if column != "history":
-            how = f"to put it before each prompt, add system: {column} to dpo_column_mapping_config"
-        yield Warned(f"{table.name}: column {column!r} is in no prompt; {how}")
+    for column in list(unused):
+        how = None if mapping is None else _meant(table, column, mapping)
+        if how is not None:
+            unused.remove(column)
+            yield Warned(f"{table.name}: column {column!r} is in no prompt; {how}")
     if unused:
         yield f"{table.name}: unused columns: {', '.join(unused)} ({len(unused)} of {len(columns)})"
+
+
+def _meant(table: Table, column: str, mapping: Columns) -> str | None:
+    """What reads an unused ``column`` that other tools make a part of each prompt, None for another one."""
+    cells = [row.cells[column] for row in table.rows if row.cells[column].strip()]
+    if not cells:
+        return None
+    if column.lower() == "history":
+        return "make the prompts lists of messages"
+    if mapping.system is None and is_named(column, SYSTEMS):
+        return f"to put it before each prompt, add system: {column} to dpo_column_mapping_config"
+    inputs = list(mapping.inputs.items())
+    is_long = is_named(column, ("input",)) or sum(map(len, cells)) > _LONG * len(cells)
+    if is_named(column, PARTS) and is_long and len(inputs) == 1 and not mapping.asks_in_messages:
+        return f"to put it behind each prompt, write input_columns: {flow({**mapping.inputs, column: column})}"
+    return None
+
+
+def _is_system(name: str) -> bool:
+    """Whether a column called ``name`` has system messages, also where these are short; personas may be groups of pairs."""
+    return is_named(name, SYSTEMS) and not is_named(name, ("persona",))
 
 
 def _are_labels(values: Sequence[str]) -> bool:

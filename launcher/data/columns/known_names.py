@@ -27,9 +27,11 @@ REJECTED: Final = _words(
     "rejected reject refused dispreferred unpreferred non_preferred not_preferred nonpreferred bad worse worst losing negative "
     "neg lose k"
 )
-SYSTEMS: Final = _words("system system_prompt system_message system_instruction sys_prompt persona")
+SYSTEMS: Final = _words(
+    "system system_prompt system_message system_msg system_instruction system_instructions sys sys_prompt sys_msg persona"
+)
 WINNERS: Final = _words(
-    "winner preference preferred preferred_id winning better better_id choice chosen_id verdict vote label labels "
+    "winner preference preferences preferred preferred_id winning better better_id choice chosen_id verdict vote label labels "
     "overall_preference human_preference judgement judgment best decision selected selection"
 )
 RATINGS: Final = _words("score scores rating ratings reward rewards grade stars points votes quality winner overall_score")
@@ -37,6 +39,7 @@ RATINGS: Final = _words("score scores rating ratings reward rewards grade stars 
 LABELS: Final = _words(
     "label labels feedback thumb thumbs liked helpful desirable vote verdict judgement judgment correct accepted"
 )
+DEGREES: Final = _words("score scores rating ratings margin strength confidence")  # how much better, and not which
 RANKS: Final = _words("rank ranks ranking rankings position place")
 ANSWERS: Final = _words(
     "response responses answer answers output outputs completion completions reply replies candidate candidates generation "

@@ -7,7 +7,7 @@ response_1) and annotators in spreadsheets write them. What names no answer is n
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Final
@@ -160,6 +160,15 @@ class Sides:
             if place is not None and 0 <= place < self._count:
                 return place
         return None
+
+
+def sides_in(cells: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Those of the ``cells`` that name one of the two answers ``names``, where both are named; 0 and 1 may be both."""
+    sides, values = Sides(names), sorted(set(cells))
+    found = {value: side for value in values if (side := sides.of(value)) is not None and side >= 0}
+    if len(set(found.values())) < 2 and {"0", "1"} <= set(map(_spelt, values)):
+        return ["0", "1"]
+    return list(found) if len(set(found.values())) > 1 else []
 
 
 def _spelt(cell: str) -> str:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ...errors import Mistake
-from .layout import Record, laid_out, lines_above, separator, title_mistake
+from .layout import Record, laid_out, lines_above, second_header, separator, title_mistake
 from .table import Row, Table
 
 _END = re.compile(r"\r\n|\r|\n")
@@ -91,7 +91,7 @@ def _parse(name: str, text: str, sha256: str) -> tuple[Table | None, list[Mistak
     if above:
         return None, [title_mistake(f"{name}:{line}", records, above, f"line {records[above][0]}")]
     layout = laid_out(name, columns, records[1:])
-    wrong_header = list(_header_mistakes(name, text, delimiter, line, columns, layout.kept))
+    wrong_header = list(_header_mistakes(name, text, delimiter, records[:2], layout.kept))
     rows = []
     for row_line, cells in layout.records:
         if len(cells) == 1 and len(columns) > 1 and not cells[0].strip():
@@ -149,10 +149,9 @@ def _records(name: str, text: str, delimiter: str, mistakes: list[Mistake]) -> I
         yield line, cells
 
 
-def _header_mistakes(
-    name: str, text: str, delimiter: str, line: int, columns: list[str], kept: Sequence[int]
-) -> Iterator[Mistake]:
-    """The mistakes in the names of the columns that are ``kept``."""
+def _header_mistakes(name: str, text: str, delimiter: str, head: Sequence[Record], kept: Sequence[int]) -> Iterator[Mistake]:
+    """The mistakes in the names of the columns that are ``kept``; ``head``: the header and the row below it."""
+    line, columns = head[0]
     counts = Counter(columns[place] for place in kept)
     if all(counts[columns[place]] == 1 and columns[place].strip() for place in kept):
         return
@@ -164,7 +163,8 @@ def _header_mistakes(
         if number - 1 not in kept:
             continue
         if not column.strip():
-            yield Mistake(where, f"column {number} has no name", expected="a name in every header cell")
+            hint = second_header(columns, head[1][1], f"line {head[1][0]}") if len(head) > 1 else None
+            yield Mistake(where, f"column {number} has no name", expected="a name in every header cell", hint=hint)
         elif column in first:
             yield Mistake(where, f"duplicate column {column!r}", found=f"also column {first[column]}")
         first.setdefault(column, number)

@@ -7,18 +7,20 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ...errors import Mistake, nearest
 from ...experiment.sections.data_file import ARROW, JSON, WORKBOOK, split_sheet
 from .csv_table import csv_table
-from .sheet_table import sheet_table
+from .sheet_table import letter, sheet_table
 from .sheets.spreadsheet import Worksheet
 from .surrogates import HALF, half_in, may_have_halves
 from .table import Row, Table
 
 _MANY: Final = 20  # mistakes of one file
+_AROUND: Final = ("data", "dataset", "rows", "records", "examples", "items", "samples", "instances", "train")
 
 
 def read_table(name: str, path: Path, mistakes: list[Mistake], *, is_of_many: bool = False) -> Table | None:
@@ -79,7 +81,16 @@ def json_records(name: str, data: bytes, mistakes: list[Mistake]) -> Iterator[tu
         line = data[: error.start].count(b"\n") + 1
         mistakes.append(Mistake(f"{name}:{line}", "the file is not UTF-8", "UTF-8", f"byte 0x{data[error.start]:02x}"))
         return
-    read = _elements if name.lower().endswith(".json") and text.lstrip()[:1] == "[" else _lines
+    read, is_whole = _lines, name.lower().endswith(".json")
+    if is_whole and text.lstrip()[:1] == "[":
+        read = _elements
+    elif is_whole and text.lstrip()[:1] == "{" and (found := _first_object(text)) is not None:
+        start = _list_inside(found)
+        if start is None and _are_columns(list(found.values())):
+            hint = "write rows: frame.to_json(FILE, orient='records', lines=True)"
+            mistakes.append(Mistake(name, "an object for each column, as pandas writes them, and no rows", hint=hint))
+            return
+        read = _lines if start is None else partial(_elements, start=start)
     may_have = may_have_halves(text)
     for line, value in read(name, text, mistakes):
         if len(mistakes) >= _MANY:
@@ -104,10 +115,43 @@ def _lines(name: str, text: str, mistakes: list[Mistake]) -> Iterator[tuple[int,
                     return
 
 
-def _elements(name: str, text: str, mistakes: list[Mistake]) -> Iterator[tuple[int, Any]]:
-    """The elements of a list, with the line on which each begins."""
+def _first_object(text: str) -> dict[str, tuple[int, Any]] | None:
+    """key -> (place, value) of the object that all of ``text`` is; None of another text."""
+    decoder, found, place = json.JSONDecoder(), dict[str, tuple[int, Any]](), text.index("{")
+    try:
+        while text[place] != "}":
+            key, place = decoder.raw_decode(text, _skip(text, place + 1))
+            start = _skip(text, _skip(text, place) + 1)  # behind the colon
+            value, place = decoder.raw_decode(text, start)
+            found[str(key)] = start, value
+            place = _skip(text, place)
+    except (ValueError, IndexError, RecursionError):
+        return None
+    return None if text[place + 1 :].strip() else found
+
+
+def _list_inside(found: Mapping[str, tuple[int, Any]]) -> int | None:
+    """The place of the list of records in an object around it, such as {"data": […]}."""
+    lists = [
+        place
+        for key, (place, value) in found.items()
+        if (len(found) == 1 or key.lower() in _AROUND) and isinstance(value, list) and value and isinstance(value[0], dict)
+    ]
+    return lists[0] if len(lists) == 1 else None
+
+
+def _are_columns(found: Sequence[tuple[int, Any]]) -> bool:
+    """Whether they are columns, each an object with the same numbers: {"prompt": {"0": …, "1": …}, …}."""
+    columns = [value for _, value in found]
+    if len(columns) < 2 or not all(isinstance(value, dict) and value for value in columns):
+        return False
+    return all(value.keys() == columns[0].keys() for value in columns) and all(key.isdigit() for key in columns[0])
+
+
+def _elements(name: str, text: str, mistakes: list[Mistake], start: int | None = None) -> Iterator[tuple[int, Any]]:
+    """The elements of a list, with the line on which each begins; ``start``: the place of a list inside an object."""
     decoder, line, end = json.JSONDecoder(object_pairs_hook=_once), 1, 0
-    place = _skip(text, text.index("[") + 1)
+    place = _skip(text, (text.index("[") if start is None else start) + 1)
     if text[place : place + 1] == "]":
         return
     while True:
@@ -123,7 +167,7 @@ def _elements(name: str, text: str, mistakes: list[Mistake]) -> Iterator[tuple[i
             break
         place = _skip(text, place + 1)
     rest = text[place:].strip()
-    if rest != "]":
+    if rest != "]" and (start is None or rest[:1] != "]"):
         line += text.count("\n", end, place)
         mistakes.append(Mistake(f"{name}:{line}", "the list does not end here", "',' or ']'", rest[:20] or "the end of the file"))
 
@@ -164,15 +208,29 @@ def worksheet(file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]
             hint = f"name one of them: {file.rpartition('/')[2]}#{titles[0]}"
             mistakes.append(Mistake(file, f"{len(titles)} worksheets", "one worksheet", ", ".join(titles), hint))
             return None
-        values = book.get_sheet_by_name(sheet or titles[0]).to_python(skip_empty_area=False)
+        opened = book.get_sheet_by_name(sheet or titles[0])
+        values, merged = opened.to_python(skip_empty_area=False), opened.merged_cell_ranges or []
     except PasswordError:
         mistakes.append(Mistake(file, "the workbook has a password", hint="save it without one"))
         return None
     except (CalamineError, OSError) as error:
         mistakes.append(Mistake(file, "not a workbook", found=str(error)[:200]))
         return None
-    cells = tuple(tuple(text_of(value) for value in row) for row in values)
-    return Worksheet("file", sheet or titles[0], cells)
+    cells = [[text_of(value) for value in row] for row in values]
+    filled = tuple(_fill(cells, sorted(merged)))
+    return Worksheet("file", sheet or titles[0], tuple(map(tuple, cells)), filled)
+
+
+def _fill(cells: list[list[str]], merged: Sequence[tuple[tuple[int, int], tuple[int, int]]]) -> Iterator[str]:
+    """Writes the text of merged cells below the header into each of their rows; their ranges, such as A2:A3."""
+    header = next((place for place, row in enumerate(cells) if any(cell.strip() for cell in row)), 0)
+    for (top, column), (bottom, _) in merged:
+        text = cells[top][column] if header < top < bottom < len(cells) and column < len(cells[top]) else ""
+        if not text.strip():
+            continue
+        for row in cells[top + 1 : bottom + 1]:
+            row[column] = text
+        yield f"{letter(column)}{top + 1}:{letter(column)}{bottom + 1}"
 
 
 def _workbook(file: str, sheet: str | None, data: bytes, mistakes: list[Mistake]) -> Table | None:

@@ -14,6 +14,7 @@ Record = tuple[int, list[str]]  # the line where it begins, and its cells
 _SEPARATOR: Final = re.compile(r"sep=(.)\r?(?:\n|\Z)", re.IGNORECASE)
 
 _TITLES: Final = 5  # lines of a title at most
+_NAME: Final = 60  # characters of a column's name at most
 _COLUMNS: Final = frozenset(("prompt", "question", "query", "instruction", "input", "text", "chosen", "rejected", "answer"))
 
 
@@ -82,6 +83,18 @@ def lines_above(records: Sequence[tuple[int, Sequence[str]]]) -> int:
         if _is_header([cells for _, cells in records[:number]], records[number][1]):
             return number
     return 0
+
+
+def second_header(header: Sequence[str], below: Sequence[str], where: str) -> str | None:
+    """The hint of a ``header`` with unnamed columns, where the row ``below`` (at ``where``) could have the names; else None."""
+    names = [cell.strip() for cell in below]
+    while names and not names[-1]:
+        names.pop()
+    above = [cell.strip().lower() for cell in header if cell.strip()]
+    is_header = len(names) > 1 and all(names) and len(set(names)) == len(names) and max(map(len, names)) <= _NAME
+    if not is_header or len(names) < len(above) or _COLUMNS.intersection(above) or any(name.isdigit() for name in names):
+        return None
+    return f"if {where} has the names of the columns, delete what is above it"
 
 
 def title_mistake(where: str, records: Sequence[tuple[int, Sequence[str]]], above: int, header: str) -> Mistake:

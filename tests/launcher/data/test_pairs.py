@@ -308,6 +308,27 @@ def test_a_column_that_other_tools_make_a_part_of_the_prompt_is_no_label_but_a_w
     assert [isinstance(notice, Warned) for notice in pairs.notices] == [True, False]
 
 
+@pytest.mark.parametrize("name", ["sys", "System prompt", "sys_msg", "persona"])
+def test_an_unread_column_of_system_messages_is_told_the_setting_that_reads_it(tmp_path, name):
+    rows = f"prompt,chosen,rejected,{name}\nHi,a,b,Be brief.\nHo,a,c,Be brief.\n"
+    (warning,) = read(tmp_path, rows).notices
+    assert isinstance(warning, Warned)
+    assert warning.endswith(f"is in no prompt; to put it before each prompt, add system: {name} to dpo_column_mapping_config")
+    assert len(read(tmp_path, rows, **mapping(system=name)).notices) == 1
+
+
+def test_an_unread_second_part_of_the_prompt_is_told_the_setting_that_reads_it(tmp_path):
+    rows = "prompt,chosen,rejected,input,context\nHi,a,b,3,x\n"
+    warning, notice = read(tmp_path, rows).notices
+    assert warning == (
+        "data/training_data.csv: column 'input' is in no prompt; "
+        "to put it behind each prompt, write input_columns: {prompt: prompt, input: input}"
+    )
+    assert (isinstance(warning, Warned), notice) == (True, "data/training_data.csv: unused columns: context (1 of 5)")
+    setting = yaml.safe_load(warning.partition("write ")[2])
+    assert read(tmp_path, rows, **mapping(**setting)).train[0].user == "Hi\n\n3"
+
+
 def test_a_system_message_may_hold_json(tmp_path):
     system = '{"role": "judge"}'
     prompts = PROMPTS + 'prompt_default,"{""role"": ""judge""}",{prompt}\n'
@@ -398,6 +419,8 @@ def test_chosen_answers_that_are_mostly_far_longer_than_the_rejected_ones_are_a_
         ("part", ("A", "B", "A", "B"), False),
         ("preference_score", ("1", "2", "2", "1"), False),
         ("label", ("4", "5", "4", "5"), False),
+        ("label", ("0", "1", "1", "0"), True),
+        ("choice", ("The second response is better", "response_a", "both are good", "A"), True),
     ],
 )
 def test_a_column_that_says_which_answer_is_better_is_a_warning_also_beside_validation_data(tmp_path, name, cells, is_verdict):

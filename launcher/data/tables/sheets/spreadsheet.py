@@ -20,11 +20,15 @@ BUNDLE: Final = "read.json"
 
 @dataclass(frozen=True)
 class Worksheet:
-    """``values``: the cells as displayed, row by row from the first; a row ends with its last cell that is not empty."""
+    """``values``: the cells as displayed, row by row from the first; a row ends with its last cell that is not empty.
+
+    ``merged``: merged cells of a file, such as A2:A3, whose text ``values`` has in each of their rows.
+    """
 
     role: str
     title: str
     values: tuple[tuple[str, ...], ...]
+    merged: tuple[str, ...] = ()
 
     @cached_property
     def text(self) -> str:

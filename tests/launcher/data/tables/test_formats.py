@@ -50,6 +50,27 @@ def test_a_json_list_is_rows_with_the_lines_where_they_begin(tmp_path: Path) -> 
     assert (texts(found.train), [pair.line for pair in found.train]) == (PAIRS, [2, 7])
 
 
+@pytest.mark.parametrize("around", [{"data": RECORDS}, {"version": "1.1", "data": RECORDS}, {"pairs": RECORDS}])
+def test_a_list_inside_an_object_is_rows_with_their_lines(tmp_path: Path, around: dict) -> None:
+    found = read(tmp_path, "train.json", json.dumps(around, indent=1).encode())
+    assert (texts(found.train), found.train[1].line - found.train[0].line) == (PAIRS, 5)
+    one_line = read(tmp_path, "train.json", json.dumps(around).encode())
+    assert texts(one_line.train) == PAIRS
+
+
+def test_one_record_whose_prompt_is_a_list_is_no_list_of_records(tmp_path: Path) -> None:
+    record = {"prompt": [{"role": "user", "content": "Where?"}], "chosen": "here", "rejected": "there"}
+    assert texts(read(tmp_path, "train.json", json.dumps(record).encode()).train) == PAIRS[:1]
+
+
+def test_columns_in_place_of_rows_are_told_how_pandas_writes_rows(tmp_path: Path) -> None:
+    columns = {name: {"0": "a", "1": "b"} for name in ("prompt", "chosen", "rejected")}
+    assert mistakes(tmp_path, "train.json", json.dumps(columns).encode()) == (
+        "data/train.json: an object for each column, as pandas writes them, and no rows\n"
+        "    hint:     write rows: frame.to_json(FILE, orient='records', lines=True)"
+    )
+
+
 def test_what_is_wrong_in_json_has_its_line(tmp_path: Path) -> None:
     lines = b'{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": }\n[1]\n{"prompt": "x", "prompt": "y"}\n'
     assert mistakes(tmp_path, "train.jsonl", lines) == (
@@ -157,3 +178,24 @@ def test_a_prompt_that_only_the_first_of_several_rows_of_a_worksheet_has_is_told
     assert "merged" not in told(("", "here", "there"), ("Where?", "here", "there")), "nothing is above the first row"
     csv = b"prompt,chosen,rejected\nWhere?,here,there\n,here now,over there\n"
     assert "merged" not in mistakes(tmp_path, "pairs.csv", csv), "a CSV file has no merged cells"
+
+
+def test_the_text_of_merged_cells_is_that_of_each_of_their_rows(tmp_path: Path) -> None:
+    head, row = ["prompt", "chosen", "rejected"], ["Where?", "here", "there"]
+    rows = [head, row, [None, "there", "here"], [None, "up", "down"], ["Who?", "Ann", "3"]]
+    found = read(tmp_path, "merged.xlsx", workbook({"S": rows}, ["A2:A4", "A1:B1"]))
+    assert [(pair.user, pair.line) for pair in found.train] == [("Where?", 2), ("Where?", 3), ("Where?", 4), ("Who?", 5)]
+    assert "data/merged.xlsx#S: 1 merged cell is read in each of their rows (A2:A4)" in found.notices
+    assert mistakes(tmp_path, "plain.xlsx", workbook({"S": rows})).startswith(
+        "data/plain.xlsx#S!A3: empty cell in column 'prompt'"
+    )
+
+
+def test_of_two_rows_of_names_the_upper_one_is_to_be_deleted(tmp_path: Path) -> None:
+    rows = [["", "Answers", "", "Judgement"], ["Frage", "Modell A", "Modell B", "Besser"], ["Where?", "here", "there", "A"]]
+    hint = "has the names of the columns, delete what is above it"
+    assert f"    hint:     if row 2 {hint}" in mistakes(tmp_path, "two.xlsx", workbook({"S": rows}))
+    text = "\n".join(",".join(row) for row in rows)
+    assert f"    hint:     if line 2 {hint}" in mistakes(tmp_path, "two.csv", text.encode())
+    for below in (["1", "2", "3", "4"], ["a", "a", "b", "c"], ["a sentence, and no name of a column " * 2, "a", "b", "c"]):
+        assert "hint" not in mistakes(tmp_path, "one.xlsx", workbook({"S": [rows[0], below]}))

@@ -17,6 +17,7 @@ from launcher.experiment.schema import Experiment
 
 Cells = Sequence[Sequence[str]]
 HEADER = ["prompt", "chosen", "rejected"]
+ROW = ["a", "b", "c"]
 
 
 def table(*cells: Sequence[str], title: str = "Train"):  # type: ignore[no-untyped-def]
@@ -96,6 +97,18 @@ def test_pairs_of_worksheets_are_those_of_files_and_their_sources_are_named(tmp_
         Source("train", "worksheet Train", found.spreadsheet.worksheets[0].sha256, 2),
         Source("prompts", "worksheet 'Anna''s prompts'", found.spreadsheet.worksheets[1].sha256, 1),
     )
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([[], HEADER, [], ROW, ["", " "], [], ROW, [], ROW, []], "4 empty rows between others are ignored (rows 3, 5, 6 …)"),
+        ([HEADER, ROW, [], ROW], "1 empty row between others is ignored (row 3)"),
+        ([[], HEADER, ROW, [], []], None),
+    ],
+)
+def test_empty_rows_between_others_are_counted_with_the_first_places(cells: list[list[str]], said: str | None) -> None:
+    assert table(*cells).ignored == (() if said is None else (f"worksheet Train: {said}",))
 
 
 def test_every_mistake_of_a_cell_has_its_place(tmp_path: Path) -> None:
