@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
@@ -25,6 +25,11 @@ _AWAY: Final = {
 _OURS: Final = ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL", "HTTPError")  # the request itself is wrong
 _PASSES: Final = (408, 425, 429, 500, 502, 503, 504)
 _XET: Final = re.compile(r"CAS service error|reqwest|hyper_util|error sending request", re.IGNORECASE)  # of the hub's storage
+
+
+def is_offline(env: Mapping[str, str]) -> bool:
+    """Whether ``env`` forbids the hub's client to ask the hub."""
+    return env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def of_network(error: BaseException) -> LauncherError | None:

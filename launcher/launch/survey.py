@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..data.survey import Bias, Bins, Lengths, Survey, survey
-from ..errors import DataError, LauncherError, Warned
+from ..errors import DataError, LauncherError, UnreachableError, Warned
+from ..experiment.files import read_env
+from ..hub import is_offline
 from .ask_trainer import check_installed
 from .token_check import check_tokens
 
 if TYPE_CHECKING:
     from ..data.checked import Checked, CheckedData
     from ..data.text.pair import Pair
+
+_SETTING: Final = "model_name: "
 
 
 @dataclass(frozen=True)
@@ -84,14 +88,27 @@ def surveyed(
         check_installed("a count of tokens")
     except LauncherError as error:
         return Surveyed(found, counted, pair, str(error))
-    found = check_tokens(found, row=0 if row is None else row, say=say)
-    tokens = found.experiments[0].tokens
+    counted_in_text, found = found, check_tokens(found, row=0 if row is None else row, say=say)
+    tokens, failed = found.experiments[0].tokens, found.experiments[0].error
+    away = _away(failed)
+    if row is None and away is not None:  # nothing is wrong with the experiment or its data
+        return Surveyed(counted_in_text, counted, pair, f"{away}; what max_seq_length cuts is not counted")
     if tokens is None or tokens.lengths is None:
-        is_data = isinstance(found.experiments[0].error, DataError)
+        is_data = isinstance(failed, DataError)
         return Surveyed(found, counted, pair, "the tokens have mistakes" if is_data else "the tokenizer cannot be loaded")
     parts = {name: Lengths("tokens", **_with_bins(tokens.lengths["parts"][name])) for name in counted.lengths}
     bias = None if counted.bias is None else Bias("tokens", **_with_bins(tokens.lengths["bias"]))
     return Surveyed(found, replace(counted, lengths=parts, bias=bias), pair, None)
+
+
+def _away(error: LauncherError | None) -> str | None:
+    """Why the tokenizer is missing, where the hub does not answer or is not asked, and the cache lacks it; else None."""
+    if isinstance(error, UnreachableError):
+        return str(error).splitlines()[0]
+    for one in getattr(error, "mistakes", ()) if is_offline(read_env(Path())) else ():
+        if one.what.startswith(f"{_SETTING}cannot load the tokenizer"):
+            return f"{one.what.removeprefix(_SETTING)} (HF_HUB_OFFLINE is set)"
+    return None
 
 
 def _with_bins(found: Mapping[str, Any]) -> dict[str, Any]:

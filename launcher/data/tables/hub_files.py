@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...errors import CredentialError, ExperimentError, LauncherError, Mistake, StorageError, UnreachableError, Warned, labelled
 from ...experiment.sections.hub_data import HubData
-from ...hub import of_network, quiet, refusal
+from ...hub import is_offline, of_network, quiet, refusal
 from ...packages import adding
 from ...runs.cache import cache_root
 from ...runs.whole import write_whole
@@ -72,7 +72,7 @@ class HubFiles:
                 repo_type="dataset",
                 revision=data.revision,
                 cache_dir=_cache(reading),
-                local_files_only=_is_offline(reading.env),
+                local_files_only=is_offline(reading.env),
             )
         return Path(str(found))
 
@@ -98,11 +98,11 @@ def open_data(data: HubData, reading: Reading) -> HubFiles:
 
 def _listed(data: HubData, reading: Reading) -> HubFiles:
     """The files, from the hub or from what it said before: of a commit they are always the same."""
-    kept, is_offline = _memory(data, reading), _is_offline(reading.env)
+    kept, is_away = _memory(data, reading), is_offline(reading.env)
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else None
-    if known is None and is_offline:
+    if known is None and is_away:
         raise _not_cached(data)
-    if known is None or not (data.is_pinned or is_offline):
+    if known is None or not (data.is_pinned or is_away):
         try:
             known = _asked(data, reading)
         except UnreachableError as error:
@@ -149,10 +149,6 @@ def _api(env: Mapping[str, str]) -> Any:
     from huggingface_hub import HfApi
 
     return HfApi(endpoint=env.get("HF_ENDPOINT") or None, token=env.get("HF_TOKEN") or None)
-
-
-def _is_offline(env: Mapping[str, str]) -> bool:
-    return env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _not_cached(data: HubData) -> ExperimentError:

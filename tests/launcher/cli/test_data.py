@@ -95,6 +95,32 @@ def test_a_template_that_refuses_the_data_is_not_called_a_tokenizer_that_cannot_
     assert "notice: lengths are in characters: the tokens have mistakes\n" in out
 
 
+AWAY = {"code": 48, "text": "the hub (https://hub) does not answer: timeout", "mistakes": []}
+UNCACHED = {"code": 42, "text": "", "mistakes": [{"where": "model_name", "what": "cannot load the tokenizer of org/model"}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "offline", "reason"),
+    [
+        (AWAY, "0", "the hub (https://hub) does not answer: timeout"),
+        (UNCACHED, "1", "cannot load the tokenizer of org/model (HF_HUB_OFFLINE is set)"),
+        (UNCACHED, "0", None),
+    ],
+)
+def test_without_a_hub_all_else_is_shown_and_one_line_says_what_is_not_counted(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: dict, offline: str, reason: str | None
+) -> None:
+    monkeypatch.setattr("launcher.launch.survey.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.check_installed", lambda what: None)
+    monkeypatch.setattr("launcher.launch.token_check.ask", lambda *_, **__: iter([{"error": error}]))
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    code, out, err = typed(capsys, "exp_1")
+    said = f"notice: lengths are in characters: {reason}; what max_seq_length cuts is not counted\n"
+    assert (code, said in out, "error:" in err) == ((0, True, False) if reason is not None else (42, False, True))
+    asked, _, err = typed(capsys, "exp_1", "--tokens", "2")
+    assert (asked, "error:" in err) == (error["code"], True), "who asks for tokens is told why there are none"
+
+
 def test_a_page_is_written_in_place_of_the_screen(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert typed(capsys, "exp_1", "--html") == (0, "Wrote data-exp_1.html. Open it in a browser.\n", "")
     page = (home / "data-exp_1.html").read_text(encoding="utf-8")
