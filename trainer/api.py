@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Unpack
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from launcher.experiment.problems import every_problem
 from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment, StorageConfig
 from launcher.experiment.sections.hyperparameters import Hyperparameters
+from launcher.experiment.text.flow import flow
 from launcher.experiment.unused import without_effect
 from launcher.experiment.variables import check_addresses
 from launcher.job.starting import check_starting, paired
@@ -54,13 +56,18 @@ class YamlConfigLoader:
     def __init__(self, base_dir: str | Path = "."):
         self._base = Path(base_dir)
 
-    def load(self, file: str | Path, experiment: str | None = None) -> dict[str, Any]:
+    def load(
+        self, file: str | Path, experiment: str | None = None, overrides: Mapping[str, Any] = MappingProxyType({})
+    ) -> dict[str, Any]:
         """The arguments of :class:`DPOTrainer` for ``experiment``: its ``key``, and each setting that the file has.
 
         ``experiment`` is a key or an id, by default the file's only experiment. A relative ``file`` lies in ``base_dir``.
-        Sections are typed (``Hyperparameters``, ``StorageConfig``, …). Raises ExperimentError with every mistake in the file.
+        ``overrides`` are other values for some settings, like ``--set``: ``{"hyperparameters.learning_rate": 1e-5}``.
+        Sections are typed (``Hyperparameters``, ``StorageConfig``, …) and frozen. Raises ExperimentError with every mistake in
+        the file.
         """
-        loaded = load(experiment, file=self._base / file)
+        values = [f"{path}={flow(value)}" for path, value in overrides.items()]
+        loaded = load(experiment, file=self._base / file, overrides=values)
         found = loaded.experiment
         return {
             "key": loaded.key,

@@ -75,6 +75,18 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, str]]:
     server.stop()
 
 
+def test_values_of_a_file_are_changed_without_editing_it(tmp_path: Path) -> None:
+    text = "e:\n  experiment_id: e\n  model_name: m\n  datasets_path: d\n  hyperparameters: {learning_rate: 1e-6, beta: 0.2}\n"
+    (tmp_path / "e.yml").write_text(text, encoding="utf-8")
+    loader = YamlConfigLoader(base_dir=tmp_path)
+    changed = {"hyperparameters.learning_rate": 5e-6, "topic": "null", "hyperparameters.target_modules": ["q_proj", "v_proj"]}
+    found = DPOTrainer(**loader.load("e.yml", "e", changed)).experiment
+    h = found.hyperparameters
+    assert (h.learning_rate, h.beta, found.topic, h.target_modules) == (5e-6, 0.2, "null", ("q_proj", "v_proj"))
+    with pytest.raises(ExperimentError, match="learning_rat"):
+        loader.load("e.yml", "e", {"hyperparameters.learning_rat": 1})
+
+
 def test_names_signature_and_help_load_no_torch() -> None:
     code = (
         "import sys, pydoc; from trainer import DPOTrainer, YamlConfigLoader; pydoc.render_doc(DPOTrainer);"
