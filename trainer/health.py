@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from launcher.errors import HealthError, Warned
 from launcher.experiment.sections.watched import Health
-from launcher.health import Answered, Facts, Finding, Watch, read_findings
+from launcher.health import RULES, Answered, Facts, Finding, Watch, read_findings
 from launcher.health.lines import NotFinite
 from launcher.runs.run_dir import RunDir
 
@@ -116,7 +116,7 @@ class HealthCallback(TrainerCallback):
             return
         if self._book is not None:
             self._book.feed(event)
-        raise HealthError(f"{hit.sentence}{event['rows']}: lower learning_rate, or set health.not_finite to warn")
+        raise HealthError(f"{hit.sentence}{event['rows']}: {RULES['not_finite'].suggestion}")
 
     def check_first(self, known: Expected, causes: Callable[[], Sequence[str]], figures: Mapping[str, float]) -> None:
         """Warns or raises HealthError where the ``figures`` of a fresh policy's first step are not those that are ``known``."""

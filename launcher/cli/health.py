@@ -40,14 +40,15 @@ def health(name: str, as_json: bool, cluster: bool, namespace: str | None) -> No
         say(f"    what to do: {one.suggestion}", indent=4)
 
 
-def drawn(found: Sequence[Finding] | None) -> None:
-    """Prints findings among the facts of a run; None: nothing is known."""
+def drawn(found: Sequence[Finding] | None, above: str = "") -> None:
+    """Prints findings among a run's facts; None: unknown. A sentence or an advice that is part of ``above`` is not repeated."""
     if found is None:
         return
     if not found:
         say(f"{'health':<{LABEL}}no findings")
     for number, one in enumerate(found):
-        say(f"{'' if number else 'health':<{LABEL}}{one.rule} ({one.steps}): {one.sentence}: {one.suggestion}", indent=LABEL)
+        words = [f"{one.rule} ({one.steps})", *(text for text in (one.sentence, one.suggestion) if text not in above)]
+        say(f"{'' if number else 'health':<{LABEL}}{': '.join(words)}", indent=LABEL)
 
 
 VERBS: tuple[click.Command, ...] = (health,)

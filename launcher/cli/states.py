@@ -148,7 +148,7 @@ def _draw(found: RunStatus) -> None:
     _draw_copies(now)
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})
     facts({"GPU-hours": f"{now.gpu_hours:.2f}" if now.gpu_hours else None, "user": now.user})
-    drawn(now.health)
+    drawn(now.health, above="" if why is None else f"{why.sentence}\n{why.suggestion}")
     facts({"attempts": str(found.attempts)} if there is None else {"object": _object(there), "image": there.image or None})
     facts({"folder": now.folder})
 

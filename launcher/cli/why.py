@@ -38,7 +38,7 @@ def why(name: str, as_json: bool, cluster: bool, namespace: str | None) -> None:
         click.echo(json.dumps(found.json(), indent=2, ensure_ascii=False))
         return
     facts({"why": found.why.sentence, "what to do": typed(found.why.suggestion)})
-    drawn(found.health or None)
+    drawn(found.health or None, above=f"{found.why.sentence}\n{found.why.suggestion}")
     for what in found.unseen:
         facts({"not seen": what})
 

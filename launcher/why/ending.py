@@ -22,6 +22,7 @@ _SHARED: Final = re.compile(r"request for '([^']+)' too large: maximum request s
 
 ANOTHER: Final = "exists already, with another experiment"
 _TWO_WAYS: Final = "resume the earlier one with: launcher resume RUN, or submit again with another --name"
+_BASE_NOT_FINITE: Final = "the base model's log-probability is not finite"  # as trainer.reference says it
 _NO_SHORTAGE: Final = "memory had not run out"
 _WHO_KILLED: Final = "find out who killed it: a person, a batch system, or a limit of the machine"
 
@@ -120,6 +121,10 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], po
         detail = re.sub(r"^out of memory: .*?\((.*)\)$", r"\1", first)
         if not detail.startswith(meaning) and "cannot be reached" not in detail:
             detail = f"{meaning}: {detail}".replace(f"{meaning}: out of memory", meaning) if detail else meaning
+        if _BASE_NOT_FINITE in first:  # before the first step: no rate was too high
+            return Explanation(cause, detail, "download the base model again, or set torch_dtype: float32")
+        if "ADVICE" in suggestion:
+            detail = detail.replace(f": {_advice(seen)}", "", 1)  # it is what to do
         return Explanation(cause, detail, _filled(suggestion, seen) or resuming(seen))
     if code in (143, STAYS_STOPPED):
         return Explanation("stopped", first or "stopped on request", resuming(seen))
@@ -139,10 +144,15 @@ def of_code(seen: Evidence, code: int, sentence: str, lines: tuple[str, ...], po
 
 def _filled(suggestion: str, seen: Evidence) -> str:
     """``suggestion`` for this run: TensorBoard of a cluster shows all runs of a namespace."""
-    suggestion = there(seen, suggestion).replace("ADVICE", seen.advice or "try a lower learning_rate")
+    suggestion = there(seen, suggestion).replace("ADVICE", _advice(seen))
     if "tensorboard RUN" in suggestion and seen.namespace:
         return suggestion.replace("tensorboard RUN", f"tensorboard -n {seen.namespace}")
     return suggestion.replace("RUN", seen.run) if "RUN" in suggestion else suggestion.replace("EXP", seen.key or "EXP")
+
+
+def _advice(seen: Evidence) -> str:
+    """The advice of the health rule that stopped the run; without one the trained weights are not finite."""
+    return seen.advice or "lower learning_rate"
 
 
 def out_of_memory(seen: Evidence, what: str) -> Explanation:

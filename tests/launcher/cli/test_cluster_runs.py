@@ -214,7 +214,7 @@ run         old
 experiment  demo
 state       failed (46)
 because     a health rule stopped it: the loss is no number
-what to do  try a lower learning_rate; see its last steps with: launcher tensorboard -n default
+what to do  lower learning_rate; see its last steps with: launcher tensorboard -n default
 step        4/10
 loss        0.6600
 started     2026-11-01 10:00 UTC
@@ -481,7 +481,7 @@ def test_a_run_on_the_cluster_is_followed_and_ends_with_its_code(
         "before",
         "step  1/10  loss 0.6900",
         "failed (exit 46): a health rule stopped it: the loss is no number",
-        "what to do: try a lower learning_rate; see its last steps with: launcher tensorboard -n default",
+        "what to do: lower learning_rate; see its last steps with: launcher tensorboard -n default",
         "logs: launcher logs first",
     ]
 

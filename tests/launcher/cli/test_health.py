@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launcher.cli import main
-from launcher.health import Facts, findings
+from launcher.health import Facts, findings, read_findings
 from launcher.runs.run_dir import RunDir
 from tests.run_folders import Made
 
@@ -23,14 +23,16 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///no/such/engine")
 
 
-def left(home: Path, stream: str, *, code: int = 0, health: dict[str, Any] | None = None, recorded: bool = True) -> RunDir:
+def left(
+    home: Path, stream: str, *, code: int = 0, health: dict[str, Any] | None = None, recorded: bool = True, sentence: str = "x"
+) -> RunDir:
     """A run that is over, with the log of ``stream``."""
     head, *lines = (STREAMS / f"{stream}.jsonl").read_text().splitlines()
     facts = json.loads(head)
     events = [json.loads(line) for line in lines]
     found = findings(events, health or {}, Facts.of(facts["experiment"], facts["work"]))
     run = RunDir.of(home, "data/dpo/model", "1", "m", stream)
-    outcome = {"state": "failed" if code else "done", "exit_code": code, "sentence": "x" if code else None}
+    outcome = {"state": "failed" if code else "done", "exit_code": code, "sentence": sentence if code else None}
     record = {"run": stream, "key": "exp_1", "backend": "host", "created": "2026-11-24T11:00:00+00:00", "outcome": outcome}
     record |= {**facts, "experiment": {**facts["experiment"], "health": health or {}}}
     run.create({run.experiment: "{}"}, record | ({"health": [one.json() for one in found]} if recorded else {}))
@@ -111,3 +113,16 @@ def test_why_a_rule_stopped_a_run_ends_with_the_advice_of_that_rule(tmp_path: Pa
     assert typed("why", "frozen") == 0
     advice = "raise learning_rate, and check that target_modules are trained; see its last steps with: "
     assert advice in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", ["why", "status"])
+def test_a_run_that_a_rule_stopped_prints_what_was_found_and_the_advice_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+) -> None:
+    run = left(tmp_path, "frozen-adapter", code=46, health={"loss_stuck": "stop"})
+    (found,) = read_findings(run.read_record()) or ()
+    run.update_record(outcome={**run.read_record()["outcome"], "sentence": f"{found}; stopped at step 200 of 400"})
+    assert typed(verb, "frozen-adapter") == 0
+    shown = capsys.readouterr().out
+    assert (shown.count(found.sentence), shown.count(found.suggestion)) == (1, 1), shown
+    assert f"health      loss_stuck ({found.steps})\n" in shown

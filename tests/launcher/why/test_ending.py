@@ -361,3 +361,16 @@ def test_a_name_that_a_pod_cannot_resolve_may_be_kept_from_it_by_an_egress_polic
     assert "check DNS and proxy where it runs" in explain(seen("failed", "host", exit_code=1, lines=(line,))).suggestion
     unreachable = seen("failed", pods=(failed(48, last_word(48, "the hub cannot be reached: unknown host name")),))
     assert "egress policies" in explain(unreachable).suggestion
+
+
+def test_trained_weights_that_are_not_finite_are_told_without_the_advice_which_follows():
+    word = "trained weights are not finite (NaN or infinite): lower learning_rate"
+    found = explain(seen("failed", "host", exit_code=46, sentence=word))
+    assert found.sentence == "a health rule stopped it: trained weights are not finite (NaN or infinite)"
+    assert found.suggestion.startswith("lower learning_rate; see its last steps with: ")
+
+
+def test_a_base_model_that_is_not_finite_is_no_matter_of_the_learning_rate():
+    word = "pairs.csv:3: the base model's log-probability is not finite; the weights are damaged, or the precision is too low"
+    found = explain(seen("failed", "host", exit_code=46, sentence=word))
+    assert found.suggestion == "download the base model again, or set torch_dtype: float32"
