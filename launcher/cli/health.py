@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .terminal.options import cluster_option, json_option, namespace_option, run_argument
-from .terminal.screen import LABEL, say
+from .terminal.screen import facts, say
 
 if TYPE_CHECKING:
     from ..health import Finding
@@ -44,11 +44,11 @@ def drawn(found: Sequence[Finding] | None, above: str = "") -> None:
     """Prints findings among a run's facts; None: unknown. A sentence or an advice that is part of ``above`` is not repeated."""
     if found is None:
         return
-    if not found:
-        say(f"{'health':<{LABEL}}no findings")
-    for number, one in enumerate(found):
-        words = [f"{one.rule} ({one.steps})", *(text for text in (one.sentence, one.suggestion) if text not in above)]
-        say(f"{'' if number else 'health':<{LABEL}}{': '.join(words)}", indent=LABEL)
+    lines = [
+        ": ".join((f"{one.rule} ({one.steps})", *(text for text in (one.sentence, one.suggestion) if text not in above)))
+        for one in found
+    ]
+    facts({"health": "\n".join(lines or ["no findings"])})
 
 
 VERBS: tuple[click.Command, ...] = (health,)

@@ -11,7 +11,7 @@ import click
 
 from .health import drawn
 from .terminal.options import cluster_option, json_option, namespace_option, run_argument, tool_option
-from .terminal.screen import LABEL, columns, complain, counted, notices, say, table, this_launcher
+from .terminal.screen import LABEL, columns, complain, counted, facts, notices, say, table, this_launcher
 
 if TYPE_CHECKING:
     from ..runs.learned.pair_rewards import Group
@@ -183,8 +183,7 @@ def _draw_text(label: str, text: str) -> None:
     left = len(messages) - _TURNS
     if left > 0:
         messages = [f"… {left} earlier message{'s' * (left > 1)}", *messages[left:]]
-    for number, message in enumerate(messages):
-        say(f"{'' if number else label:<{LABEL}}{_short(message)}", indent=LABEL)
+    facts({label: "\n".join(map(_short, messages))})
 
 
 def _short(text: str) -> str:

@@ -29,6 +29,8 @@ _NARROW = (
     "MARGIN",
     "HEALTH",
     "NAMESPACE",
+    "ACCURACY",
+    "STEP",
 )  # columns to leave out on a narrow terminal, in this order
 
 
@@ -142,8 +144,7 @@ def _draw(found: RunStatus) -> None:
         say(f"{'':<{LABEL}}{line}", indent=4)
     if there is not None:
         facts({"restarts": None if there.restarts is None else str(there.restarts), "trainer": there.reported})
-        for number, line in enumerate(found.attempts_before):
-            say(f"{'attempts' if not number else '':<{LABEL}}{line}", indent=LABEL)
+        facts({"attempts": "\n".join(found.attempts_before) or None})
     facts(_progress(now))
     _draw_copies(now)
     facts({"started": f"{_minute(now.created)} UTC" if now.created else None, "took": now.took})

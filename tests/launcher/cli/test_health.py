@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launcher.cli import main
-from launcher.health import Facts, findings, read_findings
+from launcher.cli.health import drawn
+from launcher.health import Facts, Finding, findings, read_findings
 from launcher.runs.run_dir import RunDir
 from tests.run_folders import Made
 
@@ -126,3 +128,31 @@ def test_a_run_that_a_rule_stopped_prints_what_was_found_and_the_advice_once(
     shown = capsys.readouterr().out
     assert (shown.count(found.sentence), shown.count(found.suggestion)) == (1, 1), shown
     assert f"health      loss_stuck ({found.steps})\n" in shown
+
+
+def test_on_a_narrow_terminal_every_finding_is_wrapped_in_the_same_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    sentence = "the gradient's norm is 7.48 at step 9, and has such spikes repeatedly"
+    one = Finding("gradient_spikes", "warn", 8, 24, sentence, "lower learning_rate, or raise warmup_ratio")
+    drawn([one, one])
+    lines = capsys.readouterr().out.splitlines()
+    first, again = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    assert first[0].startswith("health      gradient_spikes (steps 8-24): the ")
+    assert [line.removeprefix("health").strip() for line in first] == [line.strip() for line in again]
+    assert all(line[:12].isspace() and line[12] != " " for line in (*first[1:], *again)), lines
+
+
+def test_on_a_narrow_terminal_the_table_of_runs_leaves_out_what_does_not_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = left(tmp_path, "frozen-adapter")
+    name = "a-run-with-a-long-name-20261129-111747-41be"
+    run.path.rename(run.path.with_name(name))
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert typed("ps") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [len(line) <= 60 for line in lines] == [True, True], lines
