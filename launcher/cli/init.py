@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     "--data",
     metavar="DATA",
     type=click.Path(),
-    help="Read the columns of this file (CSV, JSON, Parquet, xlsx#Sheet) and name them.",
+    help="Read the columns of DATA and name them: a file (CSV, JSON, Parquet, xlsx#Sheet), hf://owner/name, s3://…/file, or the "
+    "address of a Google spreadsheet.",
 )
 @click.option(
     "--from",
@@ -49,7 +50,7 @@ def init(file: Path | None, recipe: str | None, data: str | None, config: str | 
     Also writes .dpo-schema.json, which the first line names: YAML editors then check and complete the file, also offline.
 
     --data names the columns of your data in it: prompt, better and worse answer under any usual names, a verdict or
-    ratings, system messages, conversations (default FILE: configs/<name of DATA>.yml).
+    ratings, system messages, conversations (default FILE: configs/<name of DATA>.yml). hf://owner/name#SPLIT names a split.
 
     --from writes the settings of another tool's config under our names, with that tool's defaults, and lists what has no
     place here (default FILE: configs/<name of CONFIG>.yml). --data then replaces its dataset.
@@ -65,9 +66,7 @@ def init(file: Path | None, recipe: str | None, data: str | None, config: str | 
         return
     found_data = None
     if data is not None:
-        from ..data.first_data import first_data
-
-        found_data = first_data(data)
+        found_data = _read(data)
         file = file or Path("configs", f"{found_data.stem}.yml")
     if recipe is None:
         chosen, file = None, file or Path("configs/experiments.yml")
@@ -89,13 +88,22 @@ def init(file: Path | None, recipe: str | None, data: str | None, config: str | 
     say(start.format(file=file, exp=first.key + option))
 
 
-def _move(config: str, file: Path | None, data: str | None) -> None:
+def _read(data: str) -> FirstData:
     from ..data.first_data import first_data
+    from ..data.tables.reading import Reading
+    from ..experiment.files import read_env
+    from .terminal.reading import reading
+
+    with reading() as told:
+        return first_data(data, Reading(env=read_env(Path()), say=told))
+
+
+def _move(config: str, file: Path | None, data: str | None) -> None:
     from ..experiment.first_file import write_first
     from ..experiment.moved import moved
 
     found = moved(config)
-    found_data = None if data is None else first_data(data)
+    found_data = None if data is None else _read(data)
     target = file or Path("configs", f"{Path(config).stem}.yml")
     first = write_first(target, data=None if found_data is None else found_data.settings, moved=found)
     say(f"Wrote {first.file} from {config}{found.of_tool}.\n")

@@ -246,7 +246,8 @@ def _read(world: Google, path: str, query: Mapping[str, list[str]]) -> tuple[int
         return 403, _error(403, "PERMISSION_DENIED", "The caller does not have permission")
     if found[2] is None:
         kinds = {**dict.fromkeys(sheets, "GRID"), **dict.fromkeys(world.charts, "OBJECT")}
-        return 200, {"sheets": [{"properties": {"title": title, "sheetType": kind}} for title, kind in kinds.items()]}
+        about = [{"title": title, "sheetType": kind, "sheetId": 100 * n} for n, (title, kind) in enumerate(kinds.items())]
+        return 200, {"sheets": [{"properties": one} for one in about]}
     if query.get("valueRenderOption") != ["FORMATTED_VALUE"]:
         return 400, _error(400, "INVALID_ARGUMENT", "this server shows cells as they are formatted, and no other way")
     ranges = []

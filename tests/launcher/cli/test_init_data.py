@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from tests.hub.datasets import DataHub, DataSet
+from tests.sheets.google import SPREADSHEET, Google, new_key, serving
 from tests.workbooks import workbook
 
 from .conftest import Launcher
@@ -143,8 +148,19 @@ def test_one_answer_to_each_prompt_is_written_as_sft_with_a_warning(launcher: La
         ("data/ovn.csv", "no file data/ovn.csv; did you mean 'oven.csv'?"),
         ("data", "data is a folder; name the file of your data (it has oven.csv, pan.jsonl)"),
         (
-            "hf://me/oven",
-            "--data reads a local file, not hf://me/oven; write it into datasets_path of a file that `launcher init` has written",
+            "https://data.example.com/oven.csv",
+            "--data reads a file, hf://owner/name, s3://bucket/folder/file, or the address of a Google spreadsheet, "
+            "not https://data.example.com/oven.csv; download the file first",
+        ),
+        ("s3://bucket/folder", "s3://bucket/folder is no file of data; name it: s3://bucket/folder/pairs.csv"),
+        (
+            "hf://oven",
+            "hf://oven is not hf://owner/name or hf://owner/name@revision, optionally with ?config=NAME; "
+            "the split of the training pairs may follow as #train",
+        ),
+        (
+            "https://docs.google.com/spreadsheets",
+            "https://docs.google.com/spreadsheets is no address of a spreadsheet, which has /spreadsheets/d/ and an id",
         ),
     ],
 )
@@ -153,3 +169,105 @@ def test_a_place_that_is_no_file_is_a_mistake_of_the_command(launcher: Launcher,
     put("data/pan.jsonl", "{}")
     code, out, err = launcher("init", "--data", name)
     assert (code, out, err) == (2, "", f"error: {said}\n")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[DataHub]:
+    pytest.importorskip("huggingface_hub")
+    lines = "".join(json.dumps({"question": f"Why {n}?", "good": f"so {n}", "bad": "no"}) + "\n" for n in range(12)).encode()
+    with DataHub({"org/prefs": DataSet(), "org/parts": DataSet()}).serving() as served:
+        served.sets["org/prefs"].commit({f"data/{split}-00000-of-00001.jsonl": lines for split in ("train", "test")})
+        names = ("train_prefs", "test_prefs", "train_sft", "test_sft")
+        served.sets["org/parts"].commit({f"data/{split}-00000-of-00001.jsonl": lines for split in names})
+        monkeypatch.setenv("HF_ENDPOINT", served.url)
+        monkeypatch.setenv("DPO_CACHE_ROOT", str(tmp_path / "cache"))
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "validation"),
+    [
+        ("hf://org/prefs", "train", "test"),
+        ("hf://org/parts", "train_prefs", "test_prefs"),
+        ("hf://org/parts#train_sft", "train_sft", "test_sft"),
+        ("hf://org/parts@main#test_sft", "test_sft", None),
+    ],
+)
+def test_a_dataset_on_the_hub_is_read_with_its_splits(
+    launcher: Launcher, hub: DataHub, name: str, train: str, validation: str | None
+) -> None:
+    code, out, err = launcher("init", "--data", name, "configs/mine.yml")
+    assert (code, err) == (0, "")
+    assert f"Read {name.partition('#')[0]}, split {train} (12 rows). Prompt: question; chosen: good; rejected: bad." in out
+    experiment = written("configs/mine.yml")["mine"]
+    assert experiment["datasets_path"] == name.partition("#")[0]
+    assert (experiment["train_filename"], experiment.get("validation_filename")) == (train, validation)
+    assert experiment.get("validation_split") == (None if validation else 0.1)
+    assert launcher("check", "mine")[::2] == (0, "")
+
+
+def test_a_dataset_or_a_split_that_the_hub_does_not_have_is_said(launcher: Launcher, hub: DataHub) -> None:
+    code, _, err = launcher("init", "--data", "hf://org/parts#dev")
+    assert (code, err) == (2, "error: hf://org/parts has no split dev; it has test_prefs, test_sft, train_prefs, train_sft\n")
+    code, _, err = launcher("init", "--data", "hf://org/missing")
+    assert (code, "org/missing" in err) == (42, True)
+    assert not Path("configs").exists()
+
+
+def test_a_file_in_a_bucket_is_read_with_the_caller_s_keys(
+    launcher: Launcher, moto: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    moto.emptied("data").put_object(Bucket="data", Key="kitchen/oven.csv", Body=COMPARED.encode())
+    keys = {"AWS_ACCESS_KEY": "AKIAEXAMPLE", "AWS_SECRET_KEY": "hush-hush", "AWS_REGION": "us-east-1"}
+    env = {**keys, "AWS_ENDPOINT_URL": moto.url, "DPO_CACHE_ROOT": str(tmp_path / "cache")}
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    code, out, err = launcher("init", "--data", "s3://data/kitchen/oven.csv")
+    assert (code, err, "winner: preference" in out) == (0, "", True)
+    experiment = written("configs/oven.yml")["oven"]
+    assert (experiment["datasets_path"], experiment["train_filename"]) == ("s3://data/kitchen", "oven.csv")
+    assert launcher("check", "oven")[::2] == (0, "")
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
+    pairs = [["Question", "Good answer", "Bad answer"], *([f"Why {n}?", f"so {n}", "no"] for n in range(12))]
+    sheets = {SPREADSHEET: {"Notes": [["none"]], "Train": pairs, "Held out": pairs}, "one": {"Pairs": pairs}}
+    with serving(Google(new_key(), sheets=sheets)) as served:
+        for name, value in served.env().items():
+            monkeypatch.setenv(name, value)
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("address", "settings"),
+    [
+        (f"https://docs.google.com/spreadsheets/d/{SPREADSHEET}/edit", {"train_sheet": "Train", "validation_sheet": "Held out"}),
+        (f"https://docs.google.com/spreadsheets/d/{SPREADSHEET}/edit?gid=200#gid=200", {"train_sheet": "Held out"}),
+        ("https://docs.google.com/spreadsheets/d/one/edit?usp=sharing", {"spreadsheet_id": "one", "train_sheet": "Pairs"}),
+    ],
+)
+def test_a_spreadsheet_is_read_by_its_address(launcher: Launcher, google: Google, address: str, settings: dict) -> None:
+    code, out, err = launcher("init", "--data", address, "configs/mine.yml")
+    assert (code, err) == (0, "")
+    assert f"Read worksheet {settings['train_sheet']!r} (12 rows). Prompt: Question; chosen: Good answer" in out
+    experiment = written("configs/mine.yml")["mine"]
+    split = {} if "validation_sheet" in settings else {"validation_split": 0.1}
+    keys = ("spreadsheet_id", "train_sheet", "validation_sheet", "validation_split", "datasets_path", "train_filename")
+    assert {key: experiment[key] for key in keys if key in experiment} == {"spreadsheet_id": SPREADSHEET, **split, **settings}
+    assert launcher("check", "mine")[::2] == (0, "")
+
+
+def test_a_worksheet_that_cannot_be_told_is_asked_for(launcher: Launcher, google: Google) -> None:
+    google.sheets[SPREADSHEET] = {"A": [], "B": []}
+    address = f"https://docs.google.com/spreadsheets/d/{SPREADSHEET}/edit"
+    how = "copy the address while the worksheet of the training pairs is open: it ends with gid=…"
+    assert launcher("init", "--data", address) == (2, "", f"error: the spreadsheet has A, B; {how}\n")
+    assert launcher("init", "--data", f"{address}#gid=7") == (
+        2,
+        "",
+        f"error: the spreadsheet has no worksheet with gid=7; {how}\n",
+    )
+    google.shared = False
+    code, _, err = launcher("init", "--data", address)
+    assert (code, "reader@demo-project.iam.gserviceaccount.com" in err) == (44, True)

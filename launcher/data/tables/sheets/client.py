@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -30,7 +31,7 @@ _SCOPE: Final = "https://www.googleapis.com/auth/spreadsheets.readonly"
 _PASSES: Final = (408, 429, 500, 502, 503, 504)
 _QUOTA: Final = "try again in a few minutes; a run's copy needs no request: launcher run EXP --data-of RUN"
 _VALUES: Final = {"valueRenderOption": "FORMATTED_VALUE"}
-_TITLES: Final = {"fields": "sheets.properties(title,sheetType)"}
+_TITLES: Final = {"fields": "sheets.properties(title,sheetType,sheetId)"}
 
 
 def read_spreadsheet(
@@ -46,11 +47,7 @@ def read_spreadsheet(
     for a spreadsheet or worksheet that does not exist, and UnreachableError where Google cannot be reached.
     """
     account = Account.of(env)
-    with requests.Session() as session:
-        ask = Asking(say, patience)
-        session.proxies.update(_proxies(env, account.api, account.token))
-        signed = _Signed(account, session, ask, env)
-        client = _Client(account, session, patience, env)
+    with _opened(account, env, say, patience) as (signed, ask, client):
         ranges = [absolute_range_name(title) for title in wanted.values()]
         try:
             answer = signed(lambda: ask(lambda: _whole(client.values_batch_get, spreadsheet_id, ranges, dict(_VALUES))))
@@ -65,6 +62,30 @@ def read_spreadsheet(
         raise LauncherError(f"Google Sheets returned {len(found)} ranges for {len(wanted)} worksheets")
     parts = zip(wanted.items(), found, strict=True)
     return Spreadsheet(spreadsheet_id, read, tuple(Worksheet(r, t, _cells(part.get("values", []))) for (r, t), part in parts))
+
+
+def worksheets(
+    spreadsheet_id: str, env: Mapping[str, str], say: Callable[[str], None], patience: Patience = PATIENT
+) -> dict[str, str]:
+    """gid -> title of each worksheet with cells, in their order; raises what ``read_spreadsheet`` raises."""
+    account = Account.of(env)
+    with _opened(account, env, say, patience) as (signed, ask, client):
+        try:
+            there = signed(lambda: ask(lambda: _whole(client.spreadsheets_get, spreadsheet_id, dict(_TITLES))))
+        except _Refused as error:
+            raise refused_by_api(error.status, error.message, account.email, spreadsheet_id) from error
+    sheets = [sheet.get("properties", {}) for sheet in there.get("sheets", [])]
+    return {str(one.get("sheetId", 0)): str(one["title"]) for one in sheets if one.get("sheetType", "GRID") == "GRID"}
+
+
+@contextmanager
+def _opened(
+    account: Account, env: Mapping[str, str], say: Callable[[str], None], patience: Patience
+) -> Iterator[tuple[_Signed, Asking, _Client]]:
+    with requests.Session() as session:
+        ask = Asking(say, patience)
+        session.proxies.update(_proxies(env, account.api, account.token))
+        yield _Signed(account, session, ask, env), ask, _Client(account, session, patience, env)
 
 
 def _proxies(env: Mapping[str, str], *addresses: str) -> dict[str, str]:
