@@ -67,7 +67,14 @@ def learned(name: str, column: str | None, as_json: bool, cluster: bool, namespa
 
 @click.command("score", short_help="Score new pairs with a run's weights.")
 @run_argument
-@click.option("--data", "file", type=click.Path(path_type=Path), metavar="FILE", required=True, help="CSV file with the pairs.")
+@click.option(
+    "--data",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="File with the pairs (CSV, JSON, Parquet …).",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Write each pair's rewards (JSON lines).")
 @click.option("--by", "column", metavar="COLUMN", help="Group the pairs by a column of the file (default: length).")
 @tool_option

@@ -143,6 +143,12 @@ def read_files(root: Path = Path(), file: Path | None = None) -> Contents:
     return Contents(files, tuple(found), mistakes, blocks, tuple(warnings), tuple(others))
 
 
+def is_foreign(path: Path) -> bool:
+    """Whether the file has the settings of another tool in place of experiments."""
+    top, _ = _read(path)
+    return top is not None and _foreign(path, top) is not None
+
+
 def _foreign(path: Path, top: MappingNode) -> Mistake | None:
     """A mistake at the model's key, where a file has settings in place of experiments, as configs of other tools have."""
     nodes = [entry.node for entry in top.entries.values()]

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from ..errors import ExperimentError, UsageError
 from .explain.json_schema import json_schema
-from .files import read_files
+from .files import is_foreign, read_files
 from .moved import Moved
 from .schema import Experiment
+from .sections.data_file import SUFFIXES
 from .text.flow import flow
 from .text.yaml_nodes import Source, data
 from .text.yaml_text import compose
@@ -48,6 +49,8 @@ def write_first(
     Raises UsageError if it cannot be written.
     """
     path = root / file
+    if path.suffix.lower() in SUFFIXES:
+        raise UsageError(f"{file} is a file of data, not an experiment file; for data use: launcher init --data {_quoted(file)}")
     key = _free_key(path.stem, root)
     text = _first_text(key, recipe) if moved is None else _moved_text(key, moved)
     text = text if data is None else _with_data(text, data)
@@ -60,13 +63,21 @@ def write_first(
             opened.write(f"# yaml-language-server: $schema={SCHEMA}\n{text}")
         path.with_name(SCHEMA).write_text(json.dumps(json_schema(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except FileExistsError:
+        if moved is None and recipe is None and is_foreign(path):
+            raise UsageError(
+                f"{file} is the config of another tool; write an experiment from it: launcher init --from {_quoted(file)}"
+            ) from None
         again = "launcher init configs/mine.yml" + ("" if recipe is None else f" --recipe {recipe.stem}")
-        again += "" if moved is None else f" --from {shlex.quote(moved.source)}"
+        again += "" if moved is None else f" --from {_quoted(moved.source)}"
         again += "" if data is None else " --data FILE"
         raise UsageError(f"{file} already exists; name another file: {again}") from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {(error.strerror or str(error)).lower()}") from error
     return FirstFile(file, key, file.parent == Path("configs") and file.suffix in (".yml", ".yaml"))
+
+
+def _quoted(file: Path | str) -> str:
+    return shlex.quote(str(file))
 
 
 def _first_text(key: str, recipe: Path | None) -> str:

@@ -123,6 +123,21 @@ def test_a_recipe_and_a_config_are_not_mixed_and_a_file_is_never_overwritten(lau
     )
 
 
+def test_a_file_of_data_or_a_config_in_place_of_the_file_to_write_names_the_option(launcher: Launcher) -> None:
+    told = {
+        put(
+            "pairs.jsonl", "{}\n"
+        ): "pairs.jsonl is a file of data, not an experiment file; for data use: launcher init --data pairs.jsonl",
+        "new.csv": "new.csv is a file of data, not an experiment file; for data use: launcher init --data new.csv",
+        put(
+            "dpo.yml", AXOLOTL
+        ): "dpo.yml is the config of another tool; write an experiment from it: launcher init --from dpo.yml",
+    }
+    for name, message in told.items():
+        assert launcher("init", name)[::2] == (2, f"error: {message}\n")
+    assert not Path("new.csv").exists()
+
+
 def test_check_and_run_name_the_command_where_a_file_is_a_config_of_another_tool(launcher: Launcher) -> None:
     name = put("other/dpo.yml", AXOLOTL)
     for typed in (("check", "-f", name), ("check", name), ("run", name)):
