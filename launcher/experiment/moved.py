@@ -83,6 +83,7 @@ def moved(name: str, root: Path = Path()) -> Moved:
                 given = given.get(part) if isinstance(given, Mapping) else given
             left.append(Left(str(place[-1]), given, problem.what))
         settings = without(settings, {problem.loc[:2] for problem in wrong})
+    settings = {key: value for key, value in settings.items() if value != {}}
     return Moved(name, None if tool is None else tool.name, settings, tuple(left), tuple(map(_last, found.defaults)))
 
 
@@ -142,5 +143,5 @@ def _arguments(script: str) -> Iterator[tuple[str, Any]]:
 def _written(one: Left) -> str:
     if SECRET.search(one.key):
         return one.key
-    text = flow(one.value)
+    text = " ".join(flow(one.value).split())  # it stands in a comment: one line
     return f"{one.key}: {text if len(text) <= _LONG else text[:_LONG] + ' …'}"

@@ -32,6 +32,7 @@ _OURS: Final[Mapping[str, str]] = {
     "experiment_id": "the name of the file is used",
     "resume_from_checkpoint": "checkpoints of another tool cannot be resumed; `launcher resume RUN` resumes a run",
 }
+_SPLITS: Final = ("train_filename", "validation_filename")
 # types of Axolotl's preference datasets -> their columns: prompt, chosen, rejected
 _TYPES: Final[Mapping[str, tuple[str, str, str]]] = {
     "intel": ("question", "chosen", "rejected"),
@@ -189,7 +190,7 @@ def _place(path: str, config: Any, found: Translation) -> bool:
     return True
 
 
-def _split(name: str) -> Any:
+def _as(name: str) -> Any:
     def noted(key: str, value: Any, found: Translation) -> None:
         found.settings[name] = value
 
@@ -197,8 +198,15 @@ def _split(name: str) -> Any:
 
 
 def _mixer(key: str, value: Any, found: Translation) -> None:
-    """The alignment handbook's mixture: {name: share}."""
-    if isinstance(value, Mapping) and len(value) == 1 and all(isinstance(share, int | float) for share in value.values()):
+    """The alignment handbook's mixture: {name: share}, or the splits of a dataset in a list under ``datasets``."""
+    listed = value.get("datasets") if isinstance(value, Mapping) else None
+    named = [one for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+    if named and len(named) <= len(_SPLITS) and len({(one.get("id"), one.get("config")) for one in named}) == 1:
+        _datasets(key, [{"path": named[0].get("id"), "name": named[0].get("config")}], found)
+        _splits(key, [one.get("split", "train") for one in named], found)
+        if len(named) == 1 and isinstance(share := value.get("test_split_size"), float):
+            found.settings["validation_split"] = share
+    elif isinstance(value, Mapping) and len(value) == 1 and all(isinstance(share, int | float) for share in value.values()):
         _datasets(key, next(iter(value)), found)
     else:
         found.left.append(Left(key, value, meaning("", key) or ""))
@@ -206,17 +214,18 @@ def _mixer(key: str, value: Any, found: Translation) -> None:
 
 def _splits(key: str, value: Any, found: Translation) -> None:
     names = value if isinstance(value, list) else [value]
-    found.settings |= dict(zip(("train_filename", "validation_filename"), names, strict=False))
+    found.settings |= dict(zip(_SPLITS, names, strict=False))
 
 
 _DATASETS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(
         ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_dataset", "train_file"), _datasets
     ),
-    "dataset_mixer": _mixer,
+    **dict.fromkeys(("dataset_mixer", "dataset_mixture"), _mixer),
     "dataset_splits": _splits,
-    "dataset_train_split": _split("train_filename"),
-    "dataset_test_split": _split("validation_filename"),
+    "dataset_train_split": _as("train_filename"),
+    "dataset_test_split": _as("validation_filename"),
+    "global_batch_size": _as("launch.global_batch_size"),
 }
 
 
@@ -236,6 +245,8 @@ def _defaults(flat: Mapping[str, Any], tool: Tool, found: Translation) -> None:
 
 
 def _default(name: str, value: Any, found: Translation) -> None:
+    if name == "gradient_accumulation_steps" and "launch.global_batch_size" in found.settings:
+        return  # it follows
     if f"{_SECTION}.{name}" not in found.settings:
         found.settings[f"{_SECTION}.{name}"] = value
         found.defaults.append(f"{_SECTION}.{name}")

@@ -141,6 +141,19 @@ def test_a_script_of_ms_swift_is_read_by_its_options(tmp_path: Path) -> None:
         ("base_model: m\nmicro_batch_size: 1\n", {"method": "sft"}),
         ("model_name_or_path: m\nstage: sft\n", {"method": "sft"}),
         ("base_model: m\nrl: ipo\n", {"hyperparameters": {"loss_type": "ipo"}}),
+        (
+            "model_name_or_path: m\ndataset_mixture: {datasets: [{id: o/d, config: c, split: a}], test_split_size: 0.1}\n",
+            {"datasets_path": "hf://o/d?config=c", "train_filename": "a", "validation_split": 0.1},
+        ),
+        (
+            "model_name_or_path: m\ndataset_mixture: {datasets: [{id: o/d, split: a}, {id: o/d, split: b}]}\n",
+            {"datasets_path": "hf://o/d", "train_filename": "a", "validation_filename": "b"},
+        ),
+        (
+            "model_name_or_path: m\ndataset_mixture: {datasets: [{id: o/d}, {id: o/e}]}\n",
+            {"datasets_path": "data/my_preferences"},
+        ),
+        ("base_model: m\nrl: dpo\nglobal_batch_size: 16\nmicro_batch_size: 8\n", {"launch": {"global_batch_size": 16}}),
         ("base_model: m\nrl: dpo\ntrl: {beta: 0.3}\n", {"hyperparameters": {"beta": 0.3}}),
         ("base_model: m\nrl: dpo\noptimizer: adamw\n", {"hyperparameters": {"optim": "adamw_torch"}}),
     ],
@@ -148,7 +161,14 @@ def test_a_script_of_ms_swift_is_read_by_its_options(tmp_path: Path) -> None:
 def test_the_method_the_loss_and_an_inner_section_are_read(tmp_path: Path, text: str, settings: dict[str, Any]) -> None:
     found = of(tmp_path, text).settings
     for key, value in settings.items():
-        assert found[key] == value if isinstance(value, str) else value.items() <= found[key].items()
+        assert found[key] == value if not isinstance(value, dict) else value.items() <= found[key].items()
+
+
+def test_a_text_of_several_lines_stays_in_one_comment_and_an_empty_section_is_not_written(tmp_path: Path) -> None:
+    text = "base_model: m\nrl: dpo\nuse_swanlab: true\nabout: |\n  first\n  second\ndeepspeed: {a: 1}\n"
+    found = of(tmp_path, text)
+    assert "launch" not in found.settings
+    assert [line for line, _ in found.left_out] == ["use_swanlab: true", "about: 'first second '", "parallelism: {a: 1}"]
 
 
 def test_what_names_no_model_trains_otherwise_or_is_no_text_is_refused(tmp_path: Path) -> None:
