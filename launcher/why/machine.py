@@ -30,7 +30,7 @@ def image(reference: str, *, is_built: bool, is_there: bool | None) -> Finding:
     if is_there:
         return Finding("image", "ok", f"{reference} is {'built' if is_built else 'pulled'}")
     if is_there is None:
-        return Finding("image", "unknown", f"{reference}: no engine answers that could have it", is_needed=False)
+        return Finding("image", "unknown", f"{reference}: not looked up, as no container engine answers", is_needed=False)
     if not is_built:
         return Finding(
             "image", "unknown", f"{reference} is not pulled yet; the first run in a container pulls it", is_needed=False

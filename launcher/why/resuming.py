@@ -15,8 +15,8 @@ def begins(checkpoints: Sequence[str] | None) -> str:
 
 
 def resuming(seen: Evidence) -> str:
-    """The command that resumes a finished run, or that there is nothing to resume."""
+    """The command that resumes a run that has ended, and where it begins."""
     if seen.checkpoints is not None and not seen.checkpoints:
-        return f"nothing to resume: it has no checkpoint (`launcher resume {seen.run}` starts from the beginning)"
+        return f"start it again with: launcher resume {seen.run} (from the beginning: it has no checkpoint)"
     where = "its newest checkpoint, if it has one" if seen.checkpoints is None else seen.checkpoints[-1]
     return f"resume it with: launcher resume {seen.run} (from {where})"

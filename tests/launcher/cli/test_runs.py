@@ -250,7 +250,7 @@ def test_ctrl_c_in_logs_leaves_the_run_alone(home):
 
 STOPPED = """\
 stopped (exit 143): x was stopped on request after step N
-what to do: nothing to resume: it has no checkpoint (`launcher resume x` starts from the beginning)
+what to do: start it again with: launcher resume x (from the beginning: it has no checkpoint)
 """
 
 
@@ -287,7 +287,7 @@ def test_a_run_that_is_stopped_before_its_first_step_has_nothing_to_resume_where
     wait_for(lambda: run_dir(home, "x").rank_log(0).is_file())
     stopped = launcher(home, "stop", "x")
     sentence = "x was stopped on request before its first step"
-    nothing = "nothing to resume: it has no checkpoint (`launcher resume x` starts from the beginning)"
+    nothing = "start it again with: launcher resume x (from the beginning: it has no checkpoint)"
     end = f"stopped (exit 143): {sentence}\nwhat to do: {nothing}\n"
     assert stopped.stdout == (
         "x: waiting for its end; it has not trained a step and writes no checkpoint "

@@ -8,7 +8,7 @@ from launcher.why import begins, explain
 from tests.launcher.why.played import seen
 
 FROM_6 = "resume it with: launcher resume big (from checkpoint-6)"
-NOTHING = "nothing to resume: it has no checkpoint (`launcher resume big` starts from the beginning)"
+NOTHING = "start it again with: launcher resume big (from the beginning: it has no checkpoint)"
 UNSEEN = "resume it with: launcher resume big (from its newest checkpoint, if it has one)"
 
 

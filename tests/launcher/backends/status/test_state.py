@@ -15,7 +15,7 @@ from launcher.backends.status.usage import local_usage
 from launcher.runs.run_dir import RunDir
 
 STEP = json.dumps({"type": "train", "step": 6, "total_steps": 40, "loss": 0.5})
-NOTHING = "nothing to resume: it has no checkpoint (`launcher resume x` starts from the beginning)"
+NOTHING = "start it again with: launcher resume x (from the beginning: it has no checkpoint)"
 FROM_6 = "resume it with: launcher resume x (from checkpoint-6)"
 
 
