@@ -19,6 +19,7 @@ from .trl_fields import FIELDS, REFUSED, Fate, trl_fields
 
 _SECTION: Final = "hyperparameters"
 _METHODS: Final = ("rl", "stage", "rlhf_type")
+_RPO: Final = "rpo_alpha"
 # sections of other tools whose keys are read as if they stood at the top level
 _INNER: Final = frozenset((*KEYS[""][_SECTION].split(), "trl"))
 _USE: Final = re.compile(r"use ([\w.]+)(?: \(this project's name for \w+\))?")
@@ -70,13 +71,22 @@ def translated(values: Mapping[str, Any], tool: Tool | None, of_experiment: Coll
     neutral = set(neutral_keys(_SECTION, flat, own)) | set(neutral_keys("", flat, of_experiment))
     _method(flat, tool, found)
     for key, value in flat.items():
-        if key in _METHODS or key in found.settings:
+        if key in (*_METHODS, _RPO) or key in found.settings:
             continue
         if key not in neutral and not _is_idle(key):
             _translate(key, value, of_experiment, own, found)
+    _with_likelihood(flat.get(_RPO), found)
     if tool is not None:
         _defaults(flat, tool, found)
     return found
+
+
+def _with_likelihood(alpha: Any, found: Translation) -> None:
+    """The loss with ``alpha`` times the negative log-likelihood of the chosen answers (RPO), which TRL calls the loss sft."""
+    if isinstance(alpha, int | float) and alpha > 0:
+        loss = found.settings.get(f"{_SECTION}.loss_type", "sigmoid")
+        found.settings[f"{_SECTION}.loss_type"] = [*(loss if isinstance(loss, list) else [loss]), "sft"]
+        found.settings.setdefault(f"{_SECTION}.loss_weights", [*[1.0] * (1 if isinstance(loss, str) else len(loss)), alpha])
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -153,6 +153,10 @@ def test_a_script_of_ms_swift_is_read_by_its_options(tmp_path: Path) -> None:
             "model_name_or_path: m\ndataset_mixture: {datasets: [{id: o/d}, {id: o/e}]}\n",
             {"datasets_path": "data/my_preferences"},
         ),
+        (
+            "base_model: m\nrl: dpo\nrpo_alpha: 0.1\ndpo_loss_type: [hinge]\n",
+            {"hyperparameters": {"loss_type": ["hinge", "sft"], "loss_weights": [1.0, 0.1]}},
+        ),
         ("base_model: m\nrl: dpo\nglobal_batch_size: 16\nmicro_batch_size: 8\n", {"launch": {"global_batch_size": 16}}),
         ("base_model: m\nrl: dpo\ntrl: {beta: 0.3}\n", {"hyperparameters": {"beta": 0.3}}),
         ("base_model: m\nrl: dpo\noptimizer: adamw\n", {"hyperparameters": {"optim": "adamw_torch"}}),
