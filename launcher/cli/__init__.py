@@ -1,6 +1,8 @@
-"""The command line: parses, calls one function of another room, prints what came back; it alone prints and sets exit codes.
+"""The command line: parses arguments, calls one function of another room, prints the result. Only this room prints and sets
+exit codes.
 
-One file per group of verbs, which its ``VERBS`` lists. Verbs import what they call: ``launcher --help`` loads click alone.
+One file for each group of verbs, listed in its ``VERBS``. Verbs import what they call only when they run, so ``launcher
+--help`` loads nothing but click.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from . import (
 from .terminal import completion
 from .terminal.failure import Failure
 
-# What for -> the verbs, as help and the reference list them.
+# Purpose -> verbs, as listed by the help and the reference.
 PURPOSES: Final[Mapping[str, tuple[str, ...]]] = {
     "Get started": ("demo", "init", "doctor", "explain", "schema", "completion"),
     "Check and plan": ("check", "list", "show", "data", "plan", "render", "diff"),
@@ -107,11 +109,11 @@ for _room in (
 
 
 def main(args: list[str] | None = None) -> None:
-    """Runs the command line and exits; every error becomes one message on stderr, with ``--json`` also JSON on stdout."""
+    """Runs the command line and exits. An error becomes one message on stderr, and with ``--json`` also JSON on stdout."""
     learn_environment()
     redact_output()
     args = sys.argv[1:] if args is None else args
-    # `--debug` counts anywhere: people add it to the end of the line they just typed. After `--` it is another program's.
+    # `--debug` works anywhere, because people append it to the line they just typed. After `--` it belongs to another program.
     own = args[: args.index("--")] if "--" in args else args
     debug = "--debug" in own
     args = (["--debug"] if debug else []) + [arg for arg in own if arg != "--debug"] + args[len(own) :]
@@ -136,7 +138,7 @@ def _run(args: list[str], debug: bool) -> int:
 
 
 def _utf8(arg: str) -> str:
-    """``arg`` as UTF-8 in any locale (Python keeps other bytes as surrogates)."""
+    """``arg`` as UTF-8 in any locale (Python keeps undecodable bytes as surrogates)."""
     try:
         return os.fsencode(arg).decode("utf-8")
     except UnicodeError:

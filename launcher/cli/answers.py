@@ -1,4 +1,4 @@
-"""The verbs that let trained weights answer: chat and generate."""
+"""The verbs that generate text with trained weights: chat and generate."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def generate(
 
 
 def _converse(talk: Chat, max_tokens: int) -> None:
-    """Reads messages from the terminal until the person ends it."""
+    """Reads messages from the terminal until the user ends the conversation."""
     import readline  # noqa: F401 - gives input() a history and its keys
 
     say(f"{talk.ready.name} on {talk.ready.device}: {' and '.join(talk.ready.sides)}. {_HELP}.")
@@ -130,7 +130,7 @@ def _converse(talk: Chat, max_tokens: int) -> None:
 
 
 def _handle(talk: Chat, text: str, max_tokens: int) -> None:
-    """A command or a message."""
+    """Handles a command or a message."""
     from ..after.chat import Refused
 
     if text == "/reset":
@@ -146,7 +146,7 @@ def _handle(talk: Chat, text: str, max_tokens: int) -> None:
 
 
 def _turn(talk: Chat, text: str, max_tokens: int, *, shown: bool, alone: bool = False) -> Mapping[str, Answer]:
-    """Asks, and prints the answers as they come."""
+    """Sends a message, and prints the answers while they are generated."""
     from .terminal.flow import Flow
 
     flows: dict[str, Flow] = {}

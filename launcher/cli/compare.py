@@ -46,7 +46,7 @@ def compare(names: tuple[str, ...], sort: str | None, as_json: bool, as_csv: boo
 
 
 def _draw(found: Comparison) -> None:
-    """One table where the runs fit beside each other, else one below the other with as many runs as fit."""
+    """One table if all runs fit side by side, else several tables below each other."""
     from ..report.names import short_names
 
     width = columns(err=False)
@@ -61,7 +61,7 @@ def _draw(found: Comparison) -> None:
 
 
 def _fitting(labels: Sequence[str], runs: Sequence[Sequence[str]], width: int | None) -> list[list[Sequence[str]]]:
-    """The runs in groups whose columns fit into ``width`` beside the labels; at least one run a group."""
+    """Groups of runs whose columns fit into ``width`` beside the labels, at least one run per group."""
     groups: list[list[Sequence[str]]] = []
     used = 0
     for run in runs:

@@ -1,4 +1,4 @@
-"""The verb data: what a person should know of the pairs before training on them."""
+"""The verb data: shows the training pairs before training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..data.text.pair import Pair
     from ..launch.survey import Surveyed
 
-_LONG: Final = 1200  # characters of a part of the shown pair
+_LONG: Final = 1200  # characters shown per part of the example pair
 
 
 @click.command("data", short_help="Show what an experiment trains on.")
@@ -63,11 +63,11 @@ def data(
 
 
 def _write_page(found: Surveyed, name: str, tell: Callable[[str], None]) -> None:
-    """Also of data with mistakes, which it lists. Raises UsageError where the file cannot be written."""
+    """Writes the page, also for data with mistakes, which it lists. Raises UsageError if the file cannot be written."""
     from ..report.data_page import write
 
     if found.one is None:
-        return  # the errors of the experiment files are all that is known
+        return  # only the errors of the experiment files are known
     file = Path(name or f"data-{found.one.loaded.key}.html")
     try:
         write(found.page(), file)
@@ -129,7 +129,7 @@ def _facts(survey: Survey) -> Mapping[str, str | None]:
 
 
 def _places(survey: Survey, role: str) -> str:
-    """The first rows that are almost others, with those."""
+    """The first rows that are near-duplicates, and of which rows."""
     found = ", ".join(f"row {row} like {other}" for row, other in survey.near_places.get(role, ()))
     return f" ({found})" if found else ""
 

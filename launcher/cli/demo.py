@@ -1,4 +1,4 @@
-"""``launcher demo``: the demo in a folder, from its files to its answers."""
+"""``launcher demo``: trains a small model in the current folder."""
 
 from __future__ import annotations
 

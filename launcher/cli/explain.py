@@ -1,4 +1,4 @@
-"""``launcher explain``: the sentence of a key."""
+"""``launcher explain``: describes a key of an experiment."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def _text(value: Any) -> str:
 
 
 def _show_table(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns, or where a terminal is too narrow a row after the other, each wrapped."""
+    """Aligned columns; on a narrow terminal one row after the other, wrapped."""
     cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [min(60, max(map(len, column))) for column in zip(*cells, strict=True)]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]

@@ -1,4 +1,4 @@
-"""The verb that looks at a run with the health rules, and how findings are drawn."""
+"""The verb that checks a run with the health rules, and how findings are printed."""
 
 from __future__ import annotations
 

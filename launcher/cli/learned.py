@@ -1,4 +1,4 @@
-"""What a run has learned: the verbs that show it and score new pairs, and how a run's end is drawn."""
+"""The verbs that show what a run learned and that score new pairs, and the summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SCORED = (
     ("chosen reward", "chosen", "+z.3f"),
     ("rejected reward", "rejected", "+z.3f"),
 )
-_AT_END = 2  # samples of a run's end
-_GROUPS = 30  # of a column with many values
-_TEXT = 240  # characters of a message
-_TURNS = 6  # messages of a conversation
+_AT_END = 2  # samples shown at the end of a run
+_GROUPS = 30  # rows shown for a column with many values
+_TEXT = 240  # characters shown per message
+_TURNS = 6  # messages shown per conversation
 
 
 @click.command("learned", short_help="Show what a run learned.")
@@ -103,7 +103,7 @@ def score(name: str, file: Path, output: Path | None, column: str | None, backen
 
 
 def draw(found: Learned) -> None:
-    """Prints the figures before and after, the adapter, how to load it, and the next commands."""
+    """Prints metrics before and after, the adapter, how to load it, and the next commands."""
     for line in _figures(found):
         say(line, indent=2)
     _draw_samples(found.samples[:_AT_END])
@@ -119,7 +119,7 @@ def draw(found: Learned) -> None:
     commands = [f"{this_launcher()} {command}" for command in found.next]
     for label, lines in (("next", commands), ("in Python", found.python)):
         for number, line in enumerate(lines):
-            click.echo(f"{'' if number else label:<{LABEL}}{line}")  # whole, to be copied
+            click.echo(f"{'' if number else label:<{LABEL}}{line}")  # never wrapped, so that it can be copied
 
 
 def _figures(found: Learned) -> Iterator[str]:
@@ -130,7 +130,7 @@ def _figures(found: Learned) -> Iterator[str]:
     widths = [_width(cells) for cells in zip(figures.heads, *(row[1:] for row in figures.rows), strict=True)]
     wide, room = max(len(row[0]) for row in figures.rows), columns(err=False)
     if room is not None and 4 + wide + sum(widths) > room and len(widths) > 2:
-        widths.pop()  # no room for the intervals
+        widths.pop()  # too narrow for the intervals
     for label, *cells in [("", *figures.heads), *figures.rows]:
         line = f"  {label:<{wide}}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))
         yield line.rstrip()
@@ -183,7 +183,7 @@ def _draw_suspects(suspects: Sequence[Suspect]) -> None:
 
 
 def _draw_text(label: str, text: str) -> None:
-    """One message a line, the last ones of a long conversation."""
+    """Prints one message per line, only the last ones of a long conversation."""
     from ..data.text.chat import turns
 
     messages = turns(text)
@@ -194,7 +194,7 @@ def _draw_text(label: str, text: str) -> None:
 
 
 def _short(text: str) -> str:
-    """``text`` in one line, cut to what three lines hold."""
+    """``text`` in one line, cut to the length of about three lines."""
     line = " ".join(text.split())
     return line if len(line) <= _TEXT else line[: _TEXT - 1] + "…"
 

@@ -1,4 +1,4 @@
-"""The verbs that make a whole model of a run's adapter, and serve it."""
+"""The verbs that merge an adapter into its base model and serve models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that answers, before anything is built or started, what a run needs, how long it takes, and what would fit."""
+"""The verb that estimates, before anything is built or started, memory and time of a run and what would make it fit."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def _show_changes(found: Planned) -> None:
         head = "no change makes it fit; the closest:" if fit.changes else "no change makes it fit; use a smaller model"
     say(f"\n{head}")
     for change in fit.changes:
-        click.echo(f"  {change.options}")  # in one line, to be copied
+        click.echo(f"  {change.options}")  # never wrapped, so that it can be copied
         say(f"      {gib(change.total)} GiB; {change.cost}")
     if found.recipes:
         say("\nrecipes of this model that fit (write one with: launcher init --recipe NAME):")

@@ -1,4 +1,4 @@
-"""The points of a sweep on the screen: the ranked table, what to type next, why each point waits or failed."""
+"""Prints the points of a sweep: the ranked table, the next command, and why a point waits or failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def show_why(found: Swept, as_json: bool) -> None:
-    """Why each point that is not done waits, runs or failed."""
+    """Prints why each unfinished point waits, runs or failed."""
     points = found.explained()
     if as_json:
         given = [{"run": run, "settings": list(point.settings), "why": why and why.json()} for point, run, why in points]
@@ -44,9 +44,9 @@ def show_status(found: Swept, as_json: bool) -> None:
 
 
 def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool, resumable: Sequence[str] = ()) -> None:
-    """The points, best first, and what fits next; ``is_swept``: a process starts those that are missing.
+    """Prints the points, best first, and the next command. ``is_swept``: a process is starting the missing ones.
 
-    ``resumable``: points that can be resumed beside the others.
+    ``resumable``: points that can be resumed while the others run.
     """
     from ..launch.sweeps.grid import in_words, is_ranked_by_loss, rank_notices, ranked
     from .states import quality, state_of
@@ -79,7 +79,7 @@ def draw(name: str, outcomes: Sequence[Outcome], *, is_swept: bool, resumable: S
 
 
 def _held_out(run: Known) -> tuple[str, ...]:
-    """The validation loss, which ranks runs that have no pairs of two answers."""
+    """The validation loss. It ranks SFT runs, whose pairs have no second answer."""
     return ("-" if run.validation_loss is None else f"{run.validation_loss:z.4f}",)
 
 

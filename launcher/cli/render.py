@@ -1,4 +1,4 @@
-"""The verbs that print what would be started. Nothing is started, and neither an engine nor a cluster is asked."""
+"""The verbs that print what would be started. They start nothing and contact neither engine nor cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verb that makes an HTML page of runs, or serves the pages of all runs."""
+"""The verb that writes an HTML page of runs, or serves pages of all runs."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def report(names: tuple[str, ...], output: Path | None, serve: bool, port: int |
 
 
 def _serve(names: tuple[str, ...], port: int | None) -> None:
-    """Until Ctrl-C or SIGTERM."""
+    """Serves until Ctrl-C or SIGTERM."""
     from ..backends.status.reports import listing, reported
     from ..backends.tensorboard import sigterm_as_ctrl_c
     from ..report.server import Server
 
-    reported(names)  # a wrong name is an error now, not on the page
+    reported(names)  # a wrong name is an error here, not on the page
     with Server(port or 0, listing, reported, names) as server, sigterm_as_ctrl_c():
         say(f"Reports at {server.url} (Ctrl-C stops it)")
         try:

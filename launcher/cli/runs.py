@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a run is to start; ``backend`` is None where the launcher chooses one on this machine."""
+    """Where to start a run. ``backend``: None to choose one on this machine."""
 
     backend: str | None
     namespace: str | None
@@ -34,7 +34,7 @@ class Target:
 
 
 def _target(command: Callable[..., int]) -> Callable[..., int]:
-    """``--local``, ``--cluster``, ``-n``, ``--registry`` and ``--backend``, given to the verb as one value ``target``."""
+    """Gives ``--local``, ``--cluster``, ``-n``, ``--registry`` and ``--backend`` to the verb as one value ``target``."""
 
     @wraps(command)
     def targeted(
@@ -128,14 +128,14 @@ def _sweep(
 
 
 def _submit(choice: Choice, registry: str | None, data_of: str | None, detach: bool) -> int:
-    """``launcher submit --follow``."""
+    """Does what ``launcher submit --follow`` does."""
     from .submit import submit_to_cluster
 
     return submit_to_cluster(choice, registry, data_of, follow=not detach)
 
 
 def start(ready: Prepared, detach: bool) -> int:
-    """Starts a run on this machine, and follows it to the end unless ``detach``; returns the exit code."""
+    """Starts a run on this machine and, unless ``detach``, follows it to the end. Returns the exit code."""
     from .watch import Interrupts, watch
 
     job = ready.job

@@ -1,4 +1,4 @@
-"""The verbs that watch, stop and resume runs that were started, here or on a cluster."""
+"""The verbs that follow, stop and resume runs, on this machine or on a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs that show how runs are."""
+"""The verbs that show the status of runs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,8 @@ if TYPE_CHECKING:
     from ..runs.known import Known
 
 _NEWEST = 10
-_NARROW = (
-    "STARTED (UTC)",
-    "NODES",
-    "USER",
-    "TOOK",
-    "MARGIN",
-    "HEALTH",
-    "NAMESPACE",
-    "ACCURACY",
-    "STEP",
-)  # columns to leave out on a narrow terminal, in this order
+# Columns that a narrow terminal leaves out, in this order.
+_NARROW = ("STARTED (UTC)", "NODES", "USER", "TOOK", "MARGIN", "HEALTH", "NAMESPACE", "ACCURACY", "STEP")
 
 
 @click.command("ps", short_help="List runs, newest first.")
@@ -74,7 +65,7 @@ def ps(as_json: bool, every: bool, sort: str | None, by: str | None, cluster: bo
 def _listed(
     caller: Mapping[str, str], namespace: str | None, sort: str | None, *, every: bool, on_cluster: bool
 ) -> tuple[list[Known], int]:
-    """The runs to show, and how many others there are."""
+    """(runs to show, number of older runs that are not shown)."""
     from ..backends.status.cluster import cluster_runs_known
     from ..backends.status.health import with_health
     from ..backends.status.state import local_runs_known
@@ -155,7 +146,7 @@ def _draw(found: RunStatus) -> None:
 
 
 def _draw_copies(now: Known) -> None:
-    """The newest checkpoint in the bucket."""
+    """Prints the newest checkpoint in the bucket."""
     from ..runs.known import copied
 
     text = copied(now)
@@ -172,7 +163,7 @@ def _object(there: ClusterPart) -> str:
 
 
 def _rows(runs: Sequence[Known], *, with_loss: bool) -> list[tuple[str, ...]]:
-    """``with_loss``: with the column of the losses, where they decide the order."""
+    """``with_loss``: with a column for losses, if they decide the order."""
     from ..health import worst
 
     rows = [("RUN", "STATE", "STEP", *(("LOSS",) if with_loss else ()), "ACCURACY", "MARGIN", "HEALTH", "STARTED (UTC)", "TOOK")]
@@ -215,7 +206,7 @@ def _show_usage(found: Used, by: str, as_json: bool) -> None:
 
 
 def _pod_lines(there: ClusterPart) -> list[str]:
-    """One line a node of the run: its number, its machine, its pod's phase with the reason, its pod."""
+    """One line per node: number, machine, phase of its pod with the reason, name of the pod."""
     rows = [
         (str(one.index or 0), one.node or "-", one.phase + (f" ({one.reason})" if one.reason else ""), one.name)
         for one in there.nodes
@@ -243,7 +234,7 @@ def _judged(run: Known) -> str | None:
 
 
 def quality(run: Known) -> tuple[str, str]:
-    """Accuracy and margin; a run without validation pairs shows those of its training pairs, and the word."""
+    """(accuracy, margin). Without validation pairs those of the training pairs, marked as such."""
     accuracy = "-" if run.accuracy is None else f"{run.accuracy:.2f}"
     margin = "-" if run.margin is None else f"{run.margin:+z.3f}"
     return accuracy + (" (train)" if run.figures == "training" and run.accuracy is not None else ""), margin

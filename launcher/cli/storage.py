@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _bucket(command: Callable[..., None]) -> Callable[..., None]:
-    """``--experiment`` and ``-f``, given to the verb as one value ``bucket``."""
+    """Gives ``--experiment`` and ``-f`` to the verb as one value ``bucket``."""
 
     @wraps(command)
     def chosen(other: str | None, file: Path | None, **others: Any) -> None:
@@ -41,7 +41,7 @@ def _bucket(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _wanted(command: Callable[..., None]) -> Callable[..., None]:
-    """What is downloaded, and to where, given to the verb as one value ``wanted``."""
+    """Gives what to download, and where to, to the verb as one value ``wanted``."""
 
     @wraps(command)
     def chosen(source: str, to: Path | None, every: bool, cluster: bool, namespace: str | None, **others: Any) -> None:
@@ -96,7 +96,7 @@ def download(wanted: Wanted, bucket: Bucket) -> None:
     files = f"{done.files} file{'s' * (done.files != 1)} ({size(done.bytes)})"
     say(f"{done.folder} is complete: {files}, nothing to download" if done.was_there else f"Downloaded {files} to {done.folder}")
     if done.loading is not None:
-        click.echo(f"Load it in Python: {done.loading}")  # whole, to be copied
+        click.echo(f"Load it in Python: {done.loading}")  # never wrapped, so that it can be copied
 
 
 @click.command("push", short_help="Push a run's adapter to a model hub.")
@@ -125,7 +125,7 @@ def push(source: str, repository: str, public: bool, revision: str | None) -> No
 
 @contextmanager
 def drawn(verb: str) -> Iterator[Listener]:
-    """A bar on a terminal, lines elsewhere."""
+    """Shows the progress: a bar on a terminal, lines elsewhere."""
     from ..storage import Lines
 
     if sys.stdout is None or not sys.stdout.isatty():

@@ -1,4 +1,4 @@
-"""The verbs that submit runs to a cluster, and the secrets that these runs read."""
+"""The verbs that submit runs to a cluster, and that manage the Secret of these runs."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def submit_to_cluster(
     anyway: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Submits a run and prints what was created; with ``follow`` returns the run's exit code at its end."""
+    """Submits a run and prints what was created. With ``follow`` returns the run's exit code at its end."""
     from ..launch.cluster.submit import submit as submitted
 
     told = Told(as_json)
@@ -146,7 +146,7 @@ def followed(done: Submission) -> int:
 
 
 class Told:
-    """Prints what a submission tells; beside JSON on standard error, without the facts, which the JSON has."""
+    """Prints the progress of a submission. With JSON output it prints on stderr, and leaves out what the JSON contains."""
 
     def __init__(self, as_json: bool):
         self._as_json = as_json

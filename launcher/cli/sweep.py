@@ -39,7 +39,7 @@ parallel_option = click.option(
 def run_here(
     choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, data_of: str | None, *, detach: bool
 ) -> int:
-    """Runs a sweep on this machine, to its end unless ``detach``; returns the exit code."""
+    """Runs a sweep on this machine, to its end unless ``detach``. Returns the exit code."""
     from ..launch.sweeps.found import here
     from ..launch.sweeps.grid import plan_sweep
 
@@ -63,7 +63,7 @@ def _continue(sweep: Sweep, backend: str | None, parallel: int | None, data_of: 
         notices(found.first.notices)
     if detach:
         if found.first is not None:
-            found.first.where.prepare(found.first.spec, say)  # an image is built before the eyes of who asked
+            found.first.where.prepare(found.first.spec, say)  # build the image before detaching, so that its progress is visible
         return _detached(found)
     asked = _watched(found, say)
     return _detached(found) if asked == "detach" else _ended(found, asked)
@@ -87,7 +87,9 @@ def _watched(found: Sweeping, listener: Callable[[str], None]) -> str | None:
 
 
 def _asking(interrupts: object) -> Callable[[], str | None]:
-    """What a person asks of the sweep: ``stop`` by the first Ctrl-C (on a terminal it is asked), ``kill`` by the second one."""
+    """A function that returns what the user wants: ``stop`` after the first Ctrl-C (a terminal asks first), ``kill`` after the
+    second.
+    """
     from .watch import Interrupts, is_terminal, stop_or_detach
 
     assert isinstance(interrupts, Interrupts)
@@ -106,7 +108,7 @@ def _asking(interrupts: object) -> Callable[[], str | None]:
 
 
 def _ended(found: Sweeping, asked: str | None) -> int:
-    """Draws the end of a sweep; returns its exit code."""
+    """Prints the end of a sweep. Returns its exit code."""
     outcomes = found.outcomes()
     draw(found.sweep.name, outcomes, is_swept=False)
     if asked is not None:
@@ -117,7 +119,7 @@ def _ended(found: Sweeping, asked: str | None) -> int:
 def render_sweep(
     choice: Choice, axes: Sequence[str], backend: str | None, parallel: int | None, *, cluster: bool, full: bool
 ) -> None:
-    """Prints what each point would start, or the one Job of them all."""
+    """Prints what each point would start, or the single Job for all of them."""
     from ..launch.rendered import rendered, rendered_for_cluster
     from ..launch.sweeps.grid import load_points, plan_sweep
 
@@ -146,7 +148,9 @@ def submit_sweep(
     anyway: bool,
     as_json: bool,
 ) -> int:
-    """Creates one Job a point, or with ``parallel`` one Job; the same command, with the sweep's name, creates what is missing."""
+    """Creates one Job per point, or with ``parallel`` one Job for all. The same command with the sweep's name creates what is
+    missing.
+    """
     from ..launch.sweeps.cluster import submit_points
     from ..launch.sweeps.grid import plan_sweep
     from .submit import Told
@@ -191,7 +195,7 @@ def _submit_in_one_job(
 
 
 def resume_sweep(found: Swept, detach: bool) -> int:
-    """Continues what is not done."""
+    """Continues the points that are not done."""
     if found.sweep is None:
         from ..launch.repeats.remaining import resume_points
 

@@ -1,4 +1,4 @@
-"""Following a run to its end, while Ctrl-C means that it should stop and not that the launcher should die."""
+"""Follows a run to its end. Ctrl-C stops the run, not the launcher."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _CODE: Final = re.compile(r"^\S+ ended with exit code \d+: ")
 
 
 class Interrupts:
-    """Counts requests to stop (Ctrl-C, SIGTERM) instead of dying of them; before the run is watched the second one kills."""
+    """Counts requests to stop (Ctrl-C, SIGTERM) instead of ending the process. Before a run is followed, the second one ends
+    it.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,9 +53,10 @@ class Interrupts:
 
 
 def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step: int | None, begin: int = 0) -> int:
-    """Draws a run until it is over and returns its exit code, or 0 if it is left running. ``begin``: its backend's ``mark``.
+    """Shows a run until it is over. Returns its exit code, or 0 if it keeps running. ``begin``: a position from its backend's
+    ``mark``.
 
-    The first interrupt stops it after a checkpoint, and on a terminal asks before; the second one kills it.
+    The first interrupt stops the run after a checkpoint; a terminal asks first. The second one kills it.
     """
     reader, drawn, heeded, has_stepped = Reader(pairs_a_step), screen(), 0, False
     interrupts.is_watching = True
@@ -84,7 +87,7 @@ def watch(backend: Runs[Run], run: Run, interrupts: Interrupts, *, pairs_a_step:
 
 
 def _answer(drawn: Screen, interrupts: Interrupts) -> str:
-    """``stop``, ``detach`` or ``kill``; without a terminal ``stop``."""
+    """``stop``, ``detach`` or ``kill``; always ``stop`` without a terminal."""
     if interrupts.last != signal.SIGINT or not is_terminal():
         return "stop"
     drawn.close()
@@ -99,27 +102,27 @@ def is_terminal() -> bool:
 
 
 def stop_or_detach(interrupts: Interrupts) -> str:
-    """Asks what to do with the run, which continues meanwhile: ``stop``, ``detach``, or by a second Ctrl-C ``kill``."""
+    """Asks what to do while the run continues: ``stop``, ``detach``, or ``kill`` after a second Ctrl-C."""
     interrupts.is_watching = False
     try:
         while True:
             click.echo("\nstop or detach? [s/d] (Ctrl-C again kills it at once) ", nl=False)
             answer = _line()
             word = answer.strip().lower()
-            if not answer or (word and "detach".startswith(word)):  # the terminal is closed: nobody asked for a stop
+            if not answer or (word and "detach".startswith(word)):  # the terminal was closed, nobody asked to stop
                 return "detach"
             if word and "stop".startswith(word):
                 return "stop"
     except KeyboardInterrupt:
-        click.echo()  # what is drawn next begins a line
+        click.echo()  # start a new line
         return "kill"
     finally:
         interrupts.is_watching = True
 
 
 def _line() -> str:
-    """A line of standard input. Python checks for signals before it starts to read; one that arrives in between would be handled
-    after the line's end. It therefore also writes to a pipe, which is waited for as well.
+    """Reads a line from stdin. Python handles signals before it starts to read, so one that arrives in between would wait for
+    the end of the line. Signals therefore also write to a pipe, which is waited for together with stdin.
     """
     ear, bell = os.pipe()
     os.set_blocking(bell, False)
@@ -134,7 +137,7 @@ def _line() -> str:
 
 
 def conclude(found: Ended, *, err: bool = True) -> int:
-    """Prints how a run ended and returns its exit code; ``err``: to standard error, where it is not done."""
+    """Prints how a run ended and returns its exit code. ``err``: on stderr, unless it is done."""
     if found.learned is not None:
         say(f"done: {found.place}")
         draw(found.learned)
@@ -143,7 +146,7 @@ def conclude(found: Ended, *, err: bool = True) -> int:
     if found.words:
         click.echo(found.words, err=err)
     sentence = "it printed no reason" if found.why is None else found.why.sentence
-    said = _CODE.sub("", sentence.splitlines()[0])  # the code stands before it
+    said = _CODE.sub("", sentence.splitlines()[0])  # the exit code is already printed before it
     say(f"{found.status.state} (exit {found.status.exit_code}): {said}", err=err)
     if found.why is not None:
         say(f"what to do: {typed(found.why.suggestion)}", indent=4, err=err)
@@ -153,7 +156,7 @@ def conclude(found: Ended, *, err: bool = True) -> int:
 
 
 def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) -> int:
-    """Prints a rank's log so far, or to the run's end; None: that of all ranks. Ctrl-C does not stop the run."""
+    """Prints the log of a rank (None: of all ranks) so far, or with ``follow`` to the run's end. Ctrl-C does not stop the run."""
     is_over = backend.status(run).is_over
     there = backend.ranks(run)
     if rank is not None and rank not in there and (is_over or not follow):
@@ -177,7 +180,7 @@ def show_log(backend: Runs[Run], run: Run, *, rank: int | None, follow: bool) ->
 
 
 def _complain_of_silence(backend: Runs[Run], run: Run, rank: int | None) -> None:
-    """Reports that there is no line, and which ranks have some."""
+    """Reports that the log is empty, and which ranks have one."""
     if rank is None:
         complain(f"notice: {run.name} has printed nothing")
         return
@@ -190,7 +193,7 @@ def _complain_of_silence(backend: Runs[Run], run: Run, rank: int | None) -> None
 
 
 def _until_interrupted(pieces: Iterable[str], interrupts: Interrupts) -> Iterator[str]:
-    """A line that is being printed is printed whole; then an interrupt counts."""
+    """Yields until an interrupt; a line that has begun is printed to its end."""
     for piece in pieces:
         yield piece
         if interrupts.count:
@@ -198,7 +201,7 @@ def _until_interrupted(pieces: Iterable[str], interrupts: Interrupts) -> Iterato
 
 
 def _print(pieces: Iterable[str]) -> bool:
-    """Whether there was anything to print."""
+    """Returns whether anything was printed."""
     reader, drawn, has_lines = Reader(), Plain(thin=False), False
     for piece in pieces:
         has_lines = has_lines or bool(piece)
@@ -211,7 +214,7 @@ def _print(pieces: Iterable[str]) -> bool:
 
 
 def _of_a_rank(text: Text) -> Text:
-    """A line with the prefix of its rank, short if it is a metric."""
+    """A line with the prefix of its rank; metrics in short form."""
     prefix, _, rest = text.line.partition("] ")
     metric = parse(rest) if prefix.startswith("[rank ") else None
     return text if metric is None else Text(f"{prefix}] {short(metric)}")

@@ -1,4 +1,4 @@
-"""What verbs draw with and complete from: text, facts and tables, bars, events of a run, options that several verbs share.
+"""Output and completion shared by the verbs: text, facts, tables, progress bars, events of a run, common options.
 
-Others take all of them; nothing in here calls a verb.
+Others take all of them. Nothing here calls a verb.
 """

@@ -14,7 +14,7 @@ from . import shells
 
 shells.register()
 Completed = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
-_VARIABLE: Final = "_LAUNCHER_COMPLETE"  # click's own name for it
+_VARIABLE: Final = "_LAUNCHER_COMPLETE"  # click's name of the variable
 
 
 @click.command("completion", short_help="Print the completion script of a shell.")
@@ -34,7 +34,7 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def _silent(complete: Completed) -> Completed:
-    """A shell shows nothing where files are wrong: the command itself says what is."""
+    """Completes nothing if files are invalid: the command itself reports the mistakes."""
 
     @wraps(complete)
     def completed(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -48,7 +48,7 @@ def _silent(complete: Completed) -> Completed:
 
 @_silent
 def experiments(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The keys of the experiments in the experiment files, with their topics."""
+    """Keys of the experiments, with their topics."""
     from ...experiment.shown import list_experiments
 
     rows = list_experiments(file=context.params.get("file")).rows
@@ -57,7 +57,7 @@ def experiments(context: click.Context, parameter: click.Parameter, begun: str) 
 
 @_silent
 def recipes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The names of the recipes."""
+    """Names of the recipes."""
     from ...planning.recipes import matching
 
     return [CompletionItem(name) for name in matching("") if name.startswith(begun)]
@@ -65,7 +65,7 @@ def recipes(context: click.Context, parameter: click.Parameter, begun: str) -> l
 
 @_silent
 def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The names of the runs of this folder, the newest first."""
+    """Names of the runs in this folder, newest first."""
     from ...runs.finding import newest_first, output_dirs, remembered
 
     root = Path()
@@ -74,7 +74,7 @@ def runs(context: click.Context, parameter: click.Parameter, begun: str) -> list
 
 @_silent
 def settings(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
-    """The keys that --set takes, with ``=``; behind it the values of a key that has few."""
+    """Keys for --set, with ``=``; after it the values of a key with few values."""
     from ...experiment.explain.json_schema import json_schema
 
     definitions: dict[str, Any] = json_schema()["$defs"]
@@ -88,7 +88,7 @@ def settings(context: click.Context, parameter: click.Parameter, begun: str) -> 
 
 
 def _only(names: list[str]) -> list[str]:
-    """``names`` if they are one: bash would replace what was typed by what several have in common."""
+    """``names`` if there is only one: bash would otherwise replace the typed text with their common prefix."""
     return names if len(names) == 1 else []
 
 

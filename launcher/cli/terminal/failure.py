@@ -1,4 +1,4 @@
-"""How an error ends the command: a message on standard error, with ``--json`` also JSON on standard output, and an exit code."""
+"""How an error ends a command: a message on stderr, with ``--json`` also JSON on stdout, and an exit code."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .verbs import meant_verb
 
 @dataclass(frozen=True)
 class Failure:
-    """``kind`` is the name of the error's class; ``mistakes``: what is wrong in a file or in data, where that is known.
+    """``kind``: the error's class name. ``mistakes``: in a file or in data, if known.
 
-    ``texts``: the parts of ``message``, each of which is an error.
+    ``texts``: the parts of ``message``, one per error.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Failure:
                 return cls(Aborted.__name__, "aborted", Aborted.exit_code)
             case click.ClickException():
                 return cls(UsageError.__name__, _usage(error), UsageError.exit_code)
-            case OSError():  # a full or read-only disk: the machine's, not ours
+            case OSError():  # a full or read-only disk is no bug of ours
                 parts = (error.filename, (error.strerror or str(error)).lower())
                 return cls(kind, ": ".join(str(part) for part in parts if part), 1)
         return cls(kind, f"{kind}: {error}\n    this is a bug in the launcher; --debug shows the traceback", 1)
@@ -47,7 +47,7 @@ class Failure:
         return {"kind": self.kind, "message": self.message, "mistakes": mistakes, "exit_code": self.exit_code}
 
     def show(self, *, as_json: bool) -> int:
-        """Prints it; returns the exit code."""
+        """Prints it and returns the exit code."""
         from .screen import fail
 
         for text in self.texts or (self.message,):
@@ -58,7 +58,7 @@ class Failure:
 
 
 def _usage(error: click.ClickException) -> str:
-    """Click's message in the form of ours, with the command that shows the help."""
+    """click's message in our format, with the command that shows the help."""
     what = re.split(r" \(?Did you mean ", error.format_message())[0]
     what, near = what.rstrip("."), getattr(error, "possibilities", None)
     lines, context = [what[:1].lower() + what[1:]], getattr(error, "ctx", None)

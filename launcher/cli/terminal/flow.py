@@ -1,4 +1,4 @@
-"""Flow: a model's text on a terminal while it is generated, wrapped at words beside a label; whole lines elsewhere."""
+"""Prints generated text on a terminal word by word, wrapped beside a label; elsewhere as whole lines."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import click
 
 from .screen import LABEL, columns
 
-# Line breaks and tabs are text; what moves the cursor or changes the terminal is not.
+# Line breaks and tabs are text; other control characters could move the cursor or change the terminal.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Flow:
-    """One text with a label before it. Pieces come as they are generated; a word is printed once it is whole."""
+    """One text with a label. It receives pieces as they are generated, and prints each word once it is complete."""
 
     def __init__(self, label: str):
         self._width = columns(err=False)
@@ -29,7 +29,7 @@ class Flow:
                 continue
             self._put()
             if self._is_empty:
-                continue  # no space before the first word
+                continue  # a space only between words
             if part == "\n":
                 self._break()
             else:

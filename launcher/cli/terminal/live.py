@@ -1,4 +1,4 @@
-"""How a run's events are drawn: a live bar with text above it on a terminal, plain lines elsewhere."""
+"""How a run's events are shown: a live line on a terminal with text above it, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ...runs.follow import Metric, Text, figures, is_shown, short
 from .reading import Told
 from .screen import complain, wrapped
 
-_QUIET: Final = 4.0  # seconds without a line after which a plain stream is told what is waited for
-_CALM: Final = 60.0  # the same once it was told
-_TOLD: Final = 90.0  # the same where the run itself said it: it may print a line a minute
+_QUIET: Final = 4.0  # seconds of silence after which plain output says what the run waits for
+_CALM: Final = 60.0  # the same for the next time
+_TOLD: Final = 90.0  # the same if the run said it itself, as it may print only a line per minute
 _STARTING: Final = "the run is starting"
-_BAR: Final = (6, 20)  # columns that the bar has at least, and at most
+_BAR: Final = (6, 20)  # minimum and maximum width of the bar
 _SPIN: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _NUMBER: Final = re.compile(r"\d[\d,.]*")
 _SECONDS: Final = re.compile(r" \(\d+ s\)$")
@@ -28,28 +28,28 @@ _SECONDS: Final = re.compile(r" \(\d+ s\)$")
 
 class Screen(Protocol):
     def show(self, event: Text | Metric) -> None:
-        """Draws one event."""
+        """Shows one event."""
 
     def tick(self) -> None:
-        """Nothing has come for a moment."""
+        """Called when nothing has come for a moment."""
 
     def open(self) -> None:
-        """Draws again after ``close``."""
+        """Shows the live line again after ``close``."""
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Restores the terminal."""
 
 
 def screen() -> Screen:
-    """The screen that standard output deserves."""
-    is_live = sys.stdout is not None and sys.stdout.isatty()  # None: it was closed (`>&-`)
+    """The screen that fits standard output."""
+    is_live = sys.stdout is not None and sys.stdout.isatty()  # None if standard output is closed (`>&-`)
     return Live() if is_live else Plain(thin=True)
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[Told]:
-    """Shows ``what`` and a clock on a terminal while this lasts, elsewhere a line on standard error every few seconds; and how
-    far a pass over rows is, where the value is told.
+    """Shows ``what`` and a clock on a terminal during the block; elsewhere a line on stderr every few seconds. Calls of the
+    value with numbers show how far a pass over rows is.
     """
     told = Told()
     if sys.stdout is not None and sys.stdout.isatty():
@@ -92,9 +92,7 @@ def _in_lines(what: str, told: Told, over: threading.Event) -> None:
 
 
 class Plain:
-    """One line an event; ``thin``: about 25 of the training lines, and a word on standard error while a run starts in silence:
-    what it waits for in its own words, if it has said that.
-    """
+    """One line per event. ``thin``: only about 25 of the training lines, and what a silent starting run waits for, on stderr."""
 
     def __init__(self, *, thin: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._thin, self._clock = thin, clock
@@ -129,9 +127,9 @@ class Plain:
 
 
 class Live:
-    """One line that is redrawn, and above it what must stay: text and evaluations.
+    """A line that is redrawn, with permanent text and evaluations above it.
 
-    Before the first step the line has the run's newest words and a clock; of words that only count on, the last ones stay.
+    Before the first step it shows the run's last message and a clock. Of messages that only count, just the last one stays.
     """
 
     def __init__(self) -> None:
@@ -139,7 +137,7 @@ class Live:
 
         self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._doing, self._since = "starting", time.monotonic()
-        self._held: str | None = None  # text that stands in the live line, and not above it yet
+        self._held: str | None = None  # text shown in the live line, not yet above it
         self._pace = Pace()
         self.open()
 
@@ -156,12 +154,12 @@ class Live:
             self._hold(event.line)
 
     def tick(self) -> None:
-        """A thread of its own redraws the line."""
+        """Does nothing: a thread redraws the line."""
 
     def open(self) -> None:
         from rich.live import Live as Redrawn
 
-        # soft_wrap would let a line that is too long leave a trail; the line is made to fit.
+        # With soft_wrap a line that is too long would leave a trail, so it is cut to fit.
         self._live: Any = Redrawn(
             console=self._console, get_renderable=self._line, refresh_per_second=5, transient=True, redirect_stderr=False
         )
@@ -198,7 +196,7 @@ class Live:
 
 
 class Pace:
-    """How fast the steps come: from the first one that was seen to the newest one."""
+    """Speed of the steps, from the first one seen to the newest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._began = clock, clock()
@@ -213,7 +211,7 @@ class Pace:
             self._first = (metric.step, self._second(metric))
 
     def left(self) -> float | None:
-        """Seconds to the last step; None before the second step."""
+        """Seconds until the last step; None before the second step."""
         if self.newest is None or self._first is None or not self.newest.total or self.newest.step <= self._first[0]:
             return None
         took = (self._second(self.newest) - self._first[1]) / (self.newest.step - self._first[0])
@@ -228,10 +226,10 @@ class Pace:
 
 
 def bar_line(now: Metric, width: int, left: float | None, elapsed: float) -> str:
-    """The newest step in one line that fits: what matters least is left out first."""
+    """The newest step in one line of ``width``; the least important parts are dropped first."""
     step = f"{now.step}" if now.total is None else f"{now.step}/{now.total}"
     figure = {part.partition(" ")[0]: part for part in figures(now, live=True).split("  ")}
-    # In the order of the line; the numbers say what matters most.
+    # In display order; the numbers are priorities.
     parts: dict[str, tuple[int, str]] = {
         "step": (1, step if width < 72 else f"step {step}"),
         "bar": (4, "━" * _BAR[0] if now.total else ""),
@@ -274,5 +272,5 @@ def _clock(seconds: float) -> str:
 
 
 def _kind(line: str) -> str:
-    """The same for lines that differ only in numbers, or in the seconds at their end."""
+    """``line`` without numbers, to recognise lines that differ only in numbers or elapsed seconds."""
     return _NUMBER.sub("#", _SECONDS.sub("", line))

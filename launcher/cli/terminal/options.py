@@ -15,7 +15,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def experiment_argument(required: bool = True) -> Callable[[Command], Command]:
-    """``EXP``, given to the verb as ``experiment``: a key of the experiment files, or an ``experiment_id``."""
+    """``EXP``, passed to the verb as ``experiment``: a key of the experiment files, or an ``experiment_id``."""
     metavar = "EXP" if required else "[EXP]"
     return click.argument("experiment", metavar=metavar, required=required, shell_complete=completion.experiments)
 
@@ -61,7 +61,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def choice(*, name: bool = True) -> Callable[[Command], Callable[..., Any]]:
-    """EXP, ``--set``, ``--name`` (unless ``name`` is false) and ``-f``, given to the verb as one value ``choice``."""
+    """EXP, ``--set``, ``--name`` (if ``name``) and ``-f``, passed to the verb as one value ``choice``."""
 
     def decorated(command: Command) -> Callable[..., Any]:
         @wraps(command)

@@ -1,4 +1,4 @@
-"""How far the reading of data is: a bar on a terminal, lines elsewhere."""
+"""Progress while data are read: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from .screen import complain
 
-_FIRST, _EVERY = 3.0, 15.0  # seconds until the first line, and between two of them
+_FIRST, _EVERY = 3.0, 15.0  # seconds before the first line and between lines
 
 
 class Told:
-    """Prints the lines that it is called with; ``rows`` is told how far a pass over rows is."""
+    """Prints lines. ``rows`` shows how far a pass over rows is."""
 
     def __init__(self) -> None:
         self.so_far = ""
@@ -28,7 +28,7 @@ class Told:
 
 @contextmanager
 def reading() -> Iterator[Told]:
-    """Shows how far the passes over a long table are, on standard error: a bar on a terminal, a line now and then elsewhere."""
+    """Shows the progress of passes over a long table on stderr: a bar on a terminal, occasional lines elsewhere."""
     with ExitStack() as stack:
         yield _Bar(stack) if sys.stderr is not None and sys.stderr.isatty() else _Lines()
 

@@ -1,4 +1,4 @@
-"""What the command line prints: text, facts, tables and notices, wrapped at words on a terminal and whole elsewhere."""
+"""Prints text, facts, tables and notices: wrapped at words on a terminal, unwrapped elsewhere."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ import click
 
 from ...errors import labelled
 
-LABEL: Final = 12  # columns of the labels of facts
+LABEL: Final = 12  # width of the labels of facts
 _VERBS: Final = (
     "again|build|chat|check|compare|completion|data|demo|diff|doctor|download|drill|explain|generate|health|init|learned"
     "|list|logs|merge|plan|prune|ps|push|render|report|resume|run|schema|score|secrets|serve|shell|show|status|stop|submit"
     "|tensorboard|upload|why"
 )
-_LONG_FACT: Final = re.compile(r"\s*(?:\S+\s{2,})+(?P<word>\S+)")  # labels and a word, such as a path, that no wrapping shortens
+# A label and one word, such as a path, that wrapping cannot shorten.
+_LONG_FACT: Final = re.compile(r"\s*(?:\S+\s{2,})+(?P<word>\S+)")
 _COMMAND: Final = re.compile(rf"(?<![\w/.-])launcher (?=(?:{_VERBS})\b)")
 
 
 def say(text: str = "", *, indent: int = 0, err: bool = False) -> None:
-    """Prints ``text``. On a terminal each line is wrapped at words, what follows is indented by its own indent and ``indent``
-    more; elsewhere lines stay whole, for grep."""
+    """Prints ``text``. On a terminal each line is wrapped at words; continuation lines are indented by the line's own indent
+    plus ``indent``. Elsewhere lines stay whole, for grep.
+    """
     width = columns(err)
     for line in text.split("\n"):
         click.echo(line if width is None else wrapped(line, width, indent), err=err)
 
 
 def counted(number: int, noun: str) -> str:
-    """The number with its noun, which has an s unless it is one."""
+    """The number with its noun, with an s unless the number is one."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def complain(line: str) -> None:
-    """``say`` on standard error, so that standard output holds the answer alone."""
+    """``say`` on stderr, so that stdout contains only the result."""
     say(line, err=True)
 
 
 def fail(message: str) -> None:
-    """``error: …`` on standard error, with commands as they can be typed here. Lines of a file, with a mark below them, are left
-    whole."""
+    """Prints ``error: …`` on stderr, with commands that work in this shell. Quoted lines of a file, with marks below, are not
+    wrapped.
+    """
     width = columns(err=True)
     head = click.style("error: ", fg="red", bold=True)
     for number, line in enumerate(message.split("\n")):
@@ -57,7 +60,7 @@ def fail(message: str) -> None:
 
 
 def facts(labelled: Mapping[str, str | None]) -> None:
-    """``label       fact`` lines with their facts in one column; a fact that is None is left out."""
+    """Prints ``label       fact`` lines with aligned facts. A fact that is None is left out."""
     for label, fact in labelled.items():
         if fact is not None:
             first, *more = fact.splitlines() or [""]
@@ -67,14 +70,15 @@ def facts(labelled: Mapping[str, str | None]) -> None:
 
 
 def notices(those: Iterable[str], *, err: bool = False) -> None:
-    """Each once, marked ``warning:`` or ``notice:``."""
+    """Prints each notice once, with ``warning:`` or ``notice:`` in front."""
     for notice in dict.fromkeys(those):
         say(labelled(notice), indent=4, err=err)
 
 
 def table(rows: Sequence[Sequence[str]], *, optional: Sequence[str] = ()) -> None:
-    """Prints ``rows``, the first of which has the names of the columns. Where a terminal is too narrow, columns that are
-    ``optional`` are left out, the first one first."""
+    """Prints ``rows``; the first one contains the names of the columns. On a narrow terminal columns in ``optional`` are
+    dropped, in that order.
+    """
     width = columns(err=False)
     shown = list(zip(*rows, strict=True))
     for name in optional:
@@ -87,12 +91,12 @@ def table(rows: Sequence[Sequence[str]], *, optional: Sequence[str] = ()) -> Non
 
 
 def typed(text: str) -> str:
-    """``text`` with the commands of this program in it as they can be typed here: a shell may not find it by its name."""
+    """``text`` with this program's commands as they work in this shell, which may not find ``launcher`` by name."""
     return _COMMAND.sub(this_launcher() + " ", text)
 
 
 def this_launcher() -> str:
-    """The word that starts this program again: its path, where a shell would not find it by name."""
+    """The word that starts this program: its path if the shell would not find it by name."""
     import os
 
     called = Path(sys.argv[0])
@@ -102,20 +106,21 @@ def this_launcher() -> str:
 
 
 def columns(err: bool) -> int | None:
-    """The width of the terminal that is written to, at least 40; None where there is none."""
+    """The terminal's width, at least 40; None without a terminal."""
     stream = sys.stderr if err else sys.stdout
     return max(40, shutil.get_terminal_size().columns) if stream is not None and stream.isatty() else None
 
 
 def wrapped(line: str, width: int, indent: int = 0) -> str:
-    """``line`` in lines of at most ``width``. Words are never cut: a path or a command that is longer than a line is left to the
-    terminal, and can be copied."""
+    """``line`` in lines of at most ``width``. Words are never cut: a longer path or command is left to the terminal, so that it
+    can be copied.
+    """
     if len(line) <= width or _LONG_FACT.fullmatch(line):
         return line
     own = len(line) - len(line.lstrip())
     hang = " " * min(own + indent, width // 2)
     begin = _LONG_FACT.match(line)
-    if begin and len(begin[0]) > width and len(begin["word"]) + len(hang) > width:  # no line of its own is long enough, either
+    if begin and len(begin[0]) > width and len(begin["word"]) + len(hang) > width:  # too long even for a line of its own
         rest = line[begin.end() :].lstrip()
         return f"{begin[0]}\n{hang}{wrapped(rest, width - len(hang)).replace(chr(10), chr(10) + hang)}" if rest else line
     wrapper = textwrap.TextWrapper(

@@ -1,4 +1,4 @@
-"""What bash and zsh run when Tab is pressed: click's own way, but values behind ``=`` complete, and ``KEY=`` gets no blank."""
+"""Completion in bash and zsh: click's own, plus values after ``=`` and no space after ``KEY=``."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Bash(BashComplete):
 
 
 def _broken_at() -> int:
-    """How much of the word that is completed bash keeps: up to the last character at which it breaks words."""
+    """Length of the part of the word that bash keeps: up to the last character at which bash splits words."""
     words = split_arg_string(os.environ.get("COMP_LINE", " "))
     breaks = [mark for mark in "=:" if mark in os.environ.get("COMP_WORDBREAKS", "")]
     is_begun = words and not os.environ.get("COMP_LINE", " ")[-1:].isspace()
@@ -62,7 +62,7 @@ def _broken_at() -> int:
 
 
 class Zsh(ZshComplete):
-    """Leaves the cursor behind ``KEY=``."""
+    """Leaves the cursor directly after ``KEY=``."""
 
     source_template: ClassVar[str] = ZshComplete.source_template.replace(
         """            if [[ "$descr" == "_" ]]; then
@@ -75,6 +75,6 @@ class Zsh(ZshComplete):
 
 
 def register() -> None:
-    """Makes click use these where a shell asks."""
+    """Makes click use these classes for completion."""
     add_completion_class(Bash, "bash")
     add_completion_class(Zsh, "zsh")

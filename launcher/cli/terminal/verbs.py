@@ -1,4 +1,4 @@
-"""Verbs that other tools have, and the command that does the same here."""
+"""Verbs of other tools, and the command that does the same here."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ _BY_VERB: Final = {verb: command for command, verbs in _MEANT.items() for verb i
 
 
 def meant_verb(verb: str) -> str | None:
-    """The command to type in place of ``verb``, which is none of ours, or None."""
+    """The command to type for ``verb``, which is none of ours, or None."""
     return _BY_VERB.get(verb.lower())
