@@ -1,4 +1,4 @@
-"""Asking the trainer: a process of its own on this machine, which prints lines and answers in JSON."""
+"""Runs a module of the trainer in its own process, which prints lines and answers in JSON."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from ..packages import missing_packages, needs
 
 
 def check_installed(what: str) -> None:
-    """Raises LauncherError where the packages that training needs are not installed; ``what`` needs them."""
+    """Raises LauncherError if the packages for training are not installed. ``what``: what needs them."""
     missing = missing_packages()
     if missing:
         raise LauncherError(needs(what, missing))
 
 
 def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Callable[[str], None], what: str) -> Any:
-    """The answer of ``python -m MODULE ARGS… ANSWERS`` in ``root``; raises LauncherError where it ends without one.
+    """The answer of ``python -m MODULE ARGS… ANSWERS`` in ``root``. Raises LauncherError if it ends without one.
 
-    ``folder`` is for what the process leaves; ``say`` is told its lines. ``what`` cannot be done without the answer.
+    ``folder``: for files of the process. ``say``: receives its lines. ``what``: begins the error message.
     """
     answers, errors = folder / "answers.json", folder / "errors.txt"
     argv = [sys.executable, "-m", module, *args, str(answers)]
@@ -47,7 +47,7 @@ def ask(module: str, args: Sequence[str], folder: Path, *, root: Path, say: Call
 
 
 def error_of(answer: Mapping[str, Any]) -> LauncherError:
-    """The error that an answer's ``error`` describes: {"code", "text", "mistakes"}."""
+    """The error described by an answer's ``error``: {"code", "text", "mistakes"}."""
     code, mistakes = answer["code"], [Mistake(**mistake) for mistake in answer["mistakes"]]
     if mistakes:
         return DataError(mistakes) if code == DataError.exit_code else ExperimentError(mistakes)
@@ -56,7 +56,7 @@ def error_of(answer: Mapping[str, Any]) -> LauncherError:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """That of a process of the trainer in ``root`` that is no run."""
+    """The environment of a trainer process in ``root`` that is not a run."""
     from ..experiment.files import read_env
     from ..runs.cache import cache_root
 

@@ -1,4 +1,4 @@
-"""The data of a run that the launcher reads: a spreadsheet's cells are copied to the run's folder."""
+"""Data that the launcher reads for a run: a spreadsheet's cells are copied to the run's folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def reading_for(
     job: Job, run: RunDir, root: Path, caller: Mapping[str, str], copy: Path | None, say: Callable[[str], None]
 ) -> Reading:
-    """How the data of the new run ``run`` are read: from ``copy`` if that is given.
+    """How to read the data of the new run ``run``: from ``copy`` if given.
 
     Nodes after the first wait for the first node's copy, so that a spreadsheet is read once.
     """
@@ -39,9 +39,9 @@ def reading_for(
 
 @contextmanager
 def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None]:
-    """The folder with the cells that the run ``earlier``, here or on the cluster, has read; None without ``earlier``.
+    """A folder with the spreadsheet cells that the run ``earlier`` read, here or on the cluster; None without ``earlier``.
 
-    Raises UsageError if the run has no copy.
+    Raises UsageError if that run has no copy.
     """
     import tempfile
 
@@ -65,7 +65,7 @@ def copy_of(experiment: Experiment, earlier: str | None) -> Iterator[Path | None
 
 
 def _brought(where: Kubernetes, run: ClusterRun, to: Path) -> Path:
-    """The copy of a run on the cluster, from its claim."""
+    """The copy of a run on the cluster, fetched from its claim."""
     from ..backends.kubernetes.follow.bring import NotThere, bring
     from ..runs.run_dir import RunDir
 
@@ -93,9 +93,9 @@ def read_spreadsheet_once(job: Job, root: Path, say: Callable[[str], None]) -> S
 
 
 def with_copy(spec: Any, spreadsheet: Spreadsheet | None) -> Any:
-    """``spec`` with the copy among the files of its run's folder.
+    """``spec`` with the copy in the run's folder.
 
-    For pods the copy is in the ConfigMap if it fits; else the first rank reads the spreadsheet again.
+    For pods it is part of the ConfigMap if it fits; otherwise the first rank reads the spreadsheet again.
     """
     if spreadsheet is None:
         return spec
@@ -120,7 +120,7 @@ def _with_bundle(job: str, obj: Mapping[str, Any], spreadsheet: Spreadsheet) -> 
 
 
 def check_travels(spec: KubernetesSpec, spreadsheet: Spreadsheet | None) -> None:
-    """Raises UsageError if an earlier run's copy does not fit the ConfigMap: pods would read the current spreadsheet."""
+    """Raises UsageError if an earlier run's copy does not fit into the ConfigMap: the pods would read the current spreadsheet."""
     from ..backends.kubernetes.render.placement import SMALL
     from ..data.tables.sheets.spreadsheet import BUNDLE
 

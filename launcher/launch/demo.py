@@ -1,4 +1,4 @@
-"""The demo: an experiment with its data, which come with this package, and a small model that is made on this machine."""
+"""The demo: an experiment and data from this package, and a small model that is made on this machine."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _TEXT_OF_THE_MODEL: Final = "training_data.csv"
 
 
 def write_files(root: Path) -> list[Path]:
-    """Copies the files of the demo that ``root`` lacks, and returns their paths below it. Overwrites nothing.
+    """Copies the demo's files that are missing below ``root``, and returns their relative paths. Overwrites nothing.
 
-    Raises LauncherError for a file that cannot be written.
+    Raises LauncherError if a file cannot be written.
     """
     source = _packaged()
     wanted = [EXPERIMENT, *(DATA / file.name for file in sorted((source / DATA).iterdir()))]
@@ -37,7 +37,7 @@ def write_files(root: Path) -> list[Path]:
 
 
 def make_model(root: Path, caller: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Makes the demo's model below ``root`` if it is missing: a process of half a minute, which prints its progress.
+    """Makes the demo's model below ``root`` if it is missing. That takes about half a minute in its own process.
 
     Needs the trainer's packages. Raises LauncherError if the process fails.
     """
@@ -51,6 +51,6 @@ def make_model(root: Path, caller: Mapping[str, str], say: Callable[[str], None]
 
 
 def _packaged() -> Path:
-    """The folder that holds ``configs`` with the demo: a checkout, or what an installation brings."""
+    """The folder with the demo's ``configs``: a checkout, or installed files."""
     here = Path(__file__).parents[1]
     return next(folder for folder in (here.parent, here / "demo") if (folder / EXPERIMENT).is_file())

@@ -1,4 +1,4 @@
-"""The drill: a short version of an experiment is killed and resumed, and must end with the adapter of an uninterrupted run."""
+"""The drill: kills and resumes a shortened experiment. It must end with the same adapter as an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _TICK: Final = 0.05  # seconds between two looks at a run
 _QUICK: Final = 0.002  # seconds between two looks for a file
-_TRIES: Final = 3  # for a kill that came before the first step or after the adapter
+_TRIES: Final = 3  # tries, if a kill came before the first step or after the adapter
 _PAUSE: Final = 5.0  # seconds between two lines about a run
 
 Say = Callable[[str], None]
@@ -34,18 +34,18 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Trial:
-    """One disturbance and its result; steps are counted from 1, 0 is before the first one."""
+    """One interruption and its result. Steps count from 1; 0 is before the first."""
 
     how: str  # SIGKILL or SIGTERM
-    under_way: str  # what it has disturbed
-    at_step: int  # the last step that was logged before it
-    from_step: int  # the checkpoint from which the run was resumed
-    exit_code: int | None  # of the disturbed attempt
-    is_same: bool  # the adapter, byte for byte
+    under_way: str  # what it interrupted
+    at_step: int  # last logged step before it
+    from_step: int  # checkpoint that the run resumed from
+    exit_code: int | None  # of the interrupted attempt
+    is_same: bool  # whether the adapter is the same, byte for byte
 
     @property
     def counts(self) -> bool:
-        """Whether it disturbed the training: one that came before the first step or after the adapter proves nothing."""
+        """Whether it interrupted the training. Before the first step or after the adapter it proves nothing."""
         return self.under_way not in (BEFORE, AFTER)
 
     def json(self) -> Mapping[str, Any]:
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Drilled:
-    """The result of a drill. ``kept``: the folder with its runs where an adapter differs, else None."""
+    """The result of a drill. ``kept``: the folder with its runs if an adapter differs, else None."""
 
     experiment: str
     trials: tuple[Trial, ...]
@@ -67,7 +67,7 @@ class Drilled:
 
     @property
     def is_same(self) -> bool:
-        """Whether every disturbance came in the training, and changed nothing."""
+        """Whether every interruption came during training and changed nothing."""
         return all(trial.is_same and trial.counts for trial in self.trials)
 
     def json(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Drilled:
 
 @dataclass(frozen=True)
 class Disturbances:
-    """How often the short version of ``steps`` steps is killed; ``at``: after which step, None for random steps and writes."""
+    """How often to kill the shortened run of ``steps`` steps. ``at``: after which step, None for random steps and writes."""
 
     steps: int
     times: int
@@ -90,7 +90,7 @@ class Disturbances:
 
     @classmethod
     def of(cls, steps: int, times: int, kill_at: str, seed: int | None) -> Disturbances:
-        """``kill_at`` is ``random`` or a step; raises UsageError for anything else."""
+        """``kill_at``: ``random`` or a step. Raises UsageError for anything else."""
         if kill_at == "random":
             return cls(steps, times, None, seed)
         if kill_at.isdecimal() and 0 < int(kill_at) < steps:
@@ -99,9 +99,10 @@ class Disturbances:
 
 
 def drill(found: Rendered, wanted: Disturbances, say: Say) -> Drilled:
-    """Runs the short version undisturbed, then once with SIGTERM and ``wanted.times`` times with SIGKILL, and resumes each.
+    """Runs the shortened experiment once without interruption, once with SIGTERM and ``wanted.times`` times with SIGKILL, and
+    resumes each.
 
-    ``say`` is told each result, and at least every five seconds how far a run is. Raises LauncherError for a run that fails.
+    ``say``: receives each result, and the progress every five seconds. Raises LauncherError for a run that fails.
     """
     assert found.where is not None, "a drill needs a backend of this machine"
     with found.loaded.placed():
@@ -119,7 +120,7 @@ def drill(found: Rendered, wanted: Disturbances, say: Say) -> Drilled:
 
 @dataclass(frozen=True)
 class _Drill:
-    """The short version, where it runs, and whom to tell."""
+    """The shortened experiment, its backend, and the listener."""
 
     where: AnyBackend
     job: Job
@@ -153,14 +154,14 @@ class _Drill:
             yield trial
 
     def _trial(self, name: str, how: str, moment: Moment, later: float, steps: int, expected: str) -> Trial:
-        """``later``: seconds after ``moment`` has come."""
+        """``later``: seconds to wait after ``moment`` has come."""
         told, run = self._told(f"run {name}"), self._start(name)
         self._wait(run, moment, later, told)
         before = under_way(run, _last_step(run), steps)
         self.where.stop(run, now=how == "SIGKILL")
         self._ended(run, told)
         code, begun_at, last = self.where.status(run).exit_code, newest_step(run), _last_step(run)
-        # A killed run is found as it was when it was killed, a stopped one has gone on to a checkpoint.
+        # A killed run is as it was at the kill; a stopped one has continued to a checkpoint.
         what = under_way(run, last, steps) if how == "SIGKILL" else before
         if self.where.status(run).state != "done":
             self.where.submit(self._spec(run.name), again=True)
@@ -168,7 +169,7 @@ class _Drill:
         return Trial(how, what, last, begun_at, code, fingerprint(run.adapter) == expected)
 
     def _wait(self, run: RunDir, moment: Moment, later: float, told: _Told) -> None:
-        """Until ``later`` seconds after ``moment``, or until the run is over. A write may be short, and is looked for often."""
+        """Waits until ``later`` seconds after ``moment``, or until the run is over. Polls fast, because a write may be short."""
         from ..backends.status.state import last_metric
 
         while not self.where.status(run).is_over:
@@ -216,7 +217,7 @@ def _last_step(run: RunDir) -> int:
 
 
 def _seconds_of_a_step(run: RunDir) -> float:
-    """The median time between two lines of a run's steps; 0 where that is unknown."""
+    """Median time between two lines of a run's steps; 0 if unknown."""
     lines = [metric for line in run.steps.read_text(encoding="utf-8").splitlines() if (metric := parse(line)) is not None]
     times = [seconds for one in lines if one.kind == "train" and (seconds := one.number("seconds")) is not None]
     return statistics.median([0.0, *(after - before for before, after in itertools.pairwise(times))])
@@ -224,7 +225,7 @@ def _seconds_of_a_step(run: RunDir) -> float:
 
 @dataclass
 class _Told:
-    """Tells a listener what a run does: at once, and then every five seconds."""
+    """Reports what a run does: at once, then every five seconds."""
 
     say: Say
     what: str

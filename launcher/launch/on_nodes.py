@@ -1,4 +1,4 @@
-"""What a cluster's run gets from the plan and from the nodes: a deadline, and the nodes that have the GPU a person names."""
+"""Settings of a cluster run that come from the plan or the nodes: its deadline, and nodes with a named GPU."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..job.job import Job
     from .rendered import Choice
 
-_MARGIN: Final = 3.0  # times the plan's time, which is that of a GPU without pauses
-_START: Final = 3600  # seconds until training runs: a node that an autoscaler adds, the image, the model; again at each restart
+_MARGIN: Final = 3.0  # factor on the plan's time, which assumes no pauses
+_START: Final = 3600  # seconds until training runs (autoscaled node, image, model), again at each restart
 
 
 def deadline(job: Job, pairs: Pairs | None, caller: Mapping[str, str]) -> int | None:
-    """Seconds for ``active_deadline: auto``; None for another one, or where the plan has no time: it needs the pairs, the model's
-    sizes, and the GPU, which the node selector names.
+    """Seconds for ``active_deadline: auto``; None for another setting, or if the plan cannot estimate the time: it needs the
+    pairs, the model's sizes and the GPU in the node selector.
     """
     from ..planning.fit import fit
     from ..planning.parallelism import selected_gpu
@@ -44,7 +44,7 @@ def deadline(job: Job, pairs: Pairs | None, caller: Mapping[str, str]) -> int | 
 
 
 def read_deadline(job: Job, caller: Mapping[str, str]) -> int | None:
-    """The same, where nothing has read the pairs yet; those of a spreadsheet, a bucket or the hub are not fetched for it."""
+    """The same before the pairs are read. Spreadsheets, buckets and the hub are not read for it."""
     from ..backends.kubernetes.render.placement import travels
     from ..data.pairs import read_pairs
     from ..data.tables.reading import Reading
@@ -57,9 +57,9 @@ def read_deadline(job: Job, caller: Mapping[str, str]) -> int | None:
 
 
 def with_gpu(choice: Choice, name: str | None) -> Choice:
-    """``choice`` with the node selector for the GPU that a person calls ``name``.
+    """``choice`` with a node selector for the GPU called ``name``.
 
-    Raises UsageError where no node has it, or where several GPUs are meant.
+    Raises UsageError if no node has it, or if the name is ambiguous.
     """
     if name is None:
         return choice
@@ -73,7 +73,7 @@ def with_gpu(choice: Choice, name: str | None) -> Choice:
 
 
 def _products(caller: Mapping[str, str], namespace: str | None) -> dict[str, int] | None:
-    """The label's values and how many nodes have each; None if the caller may not list nodes."""
+    """GPU label -> number of nodes; None if the caller may not list nodes."""
     from ..backends.kubernetes.api.errors import ApiError
     from ..backends.status.finding import cluster_of
     from ..planning.machines.products import PRODUCT

@@ -1,4 +1,4 @@
-"""Removing what a run left on a cluster: its Job and what belongs to it. Its folder on the claim stays."""
+"""Removes a run's Job and its objects from a cluster. The run's folder on the claim stays."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
-    """One line for each run that ``name`` means, once its objects are removed.
+    """One line for each run that ``name`` means, after its objects are removed.
 
-    Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep that shares its Job.
+    Raises UsageError for a run that is not over or is on this machine, and for one point of a sweep in a shared Job.
     """
     from ..backends.status.finding import on_cluster
     from ..runs.finding import AmbiguousName
@@ -53,7 +53,7 @@ def remove(name: str, *, cluster: bool, namespace: str | None) -> Iterator[str]:
 
 
 def _left(name: str, namespace: str | None) -> list[str]:
-    """Removes what a killed submit left, and says what; empty if no cluster answers or the caller may read nothing."""
+    """Removes what a killed submit left behind, and describes it; empty if no cluster answers or permission is denied."""
     from ..backends.kubernetes.follow.removal import left_over
     from ..backends.status.finding import cluster_of, has_kubeconfig
     from ..experiment.files import read_env
@@ -77,7 +77,7 @@ def _check_ended(sweep: Swept) -> None:
 
 
 def _check_alone(run: Any) -> None:
-    """Raises UsageError for one point of a sweep in one Job: it owns nothing that its siblings do not need."""
+    """Raises UsageError for one point of a sweep in a shared Job, because the other points need its objects."""
     if getattr(run, "index", None) is not None:
         raise UsageError(
             f"{run.name} is one point of the sweep {run.sweep}, which is one Job: it cannot be removed alone\n"

@@ -1,4 +1,4 @@
-"""From an experiment's name to the job of a run, and to what its backend would start."""
+"""From an experiment's name to a run's job, and to what its backend would start."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a person chooses of an experiment: its key or id, ``--set``, ``--name`` and ``-f``."""
+    """The user's choice: experiment key or id, ``--set``, ``--name`` and ``-f``."""
 
     experiment: str
     overrides: tuple[str, ...] = ()
@@ -32,11 +32,11 @@ class Choice:
     file: Path | None = None
 
     def on_cluster(self, kind: str | None, namespace: str | None) -> Choice:
-        """The same with what ``--kind`` and ``--namespace`` set."""
+        """The same with ``--kind`` and ``--namespace``."""
         return replace(self, overrides=(*self.overrides, *cluster_settings(kind, namespace)))
 
     def __str__(self) -> str:
-        """As it is typed after ``launcher run``."""
+        """As typed after ``launcher run``."""
         named = ["--name", self.run_name] if self.run_name is not None else []
         file = ["-f", str(self.file)] if self.file is not None else []
         return shlex.join([self.experiment, *(f"--set={one}" for one in self.overrides), *named, *file])
@@ -46,7 +46,7 @@ class Choice:
 class Rendered:
     """What ``launcher run`` would start or ``launcher submit`` would create. Nothing is started.
 
-    ``where``: the backend on this machine, None for a cluster. ``why_host``: why it is the host, if nobody named a backend.
+    ``where``: the backend on this machine, None for a cluster. ``why_host``: why the host was chosen automatically.
     """
 
     where: AnyBackend | None
@@ -60,7 +60,7 @@ class Rendered:
         return "kubernetes" if self.where is None else self.where.name
 
     def text(self, *, full: bool) -> str:
-        """The command of a run on this machine, ``full`` with the files that it reads; of a cluster's run all objects."""
+        """The command of a run on this machine (``full``: with the files that it reads), or all objects of a cluster run."""
         spec: Any = self.spec
         if self.where is None:
             from ..backends.kubernetes.render.spec import text
@@ -73,7 +73,7 @@ class Rendered:
 
 
 def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
-    """A run on this machine: ``backend`` is host or docker; None takes docker where an engine answers, else the host.
+    """A run on this machine. ``backend``: host, docker, or None (docker if an engine answers, else host).
 
     ``notes``: for the run's record, see ``Job``.
     """
@@ -103,7 +103,7 @@ def rendered(choice: Choice, backend: str | None, notes: Mapping[str, Any] = Map
 
 
 def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxyType({})) -> Rendered:
-    """A run on a cluster, which is not asked; ``notes``: for the run's record, see ``Job``."""
+    """A run on a cluster, without contacting it. ``notes``: for the run's record, see ``Job``."""
     from ..experiment.files import read_env
     from .cluster_objects import Known, cluster_spec
     from .on_nodes import read_deadline
@@ -118,7 +118,7 @@ def rendered_for_cluster(choice: Choice, notes: Mapping[str, Any] = MappingProxy
 
 @dataclass(frozen=True)
 class Differences:
-    """What differs between an experiment's container on this machine and its pods on a cluster."""
+    """Differences between an experiment's container on this machine and its pods on a cluster."""
 
     experiment: str
     all: tuple[Difference, ...]
@@ -128,7 +128,7 @@ class Differences:
 
 
 def differences(choice: Choice) -> Differences:
-    """Neither the engine nor the cluster is asked."""
+    """Compares both renderings, without contacting engine or cluster."""
     from ..backends.diff import differences as between
 
     there = rendered_for_cluster(choice)
@@ -137,13 +137,13 @@ def differences(choice: Choice) -> Differences:
 
 
 def cluster_settings(kind: str | None, namespace: str | None) -> tuple[str, ...]:
-    """What --kind and --namespace set, as --set would."""
+    """--kind and --namespace in the form of --set."""
     given = {"kind": kind, "namespace": namespace}
     return tuple(f"launch.kubernetes.{name}={value}" for name, value in given.items() if value is not None)
 
 
 def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, file: Path | None) -> tuple[Job, Loaded]:
-    """The job of a run on a cluster, and its experiment. A node has as many GPUs as the experiment asks for; ``auto`` is one."""
+    """The job of a cluster run, and its experiment. A node has the GPUs that the experiment requests; ``auto`` is one."""
     from ..experiment.files import load, read_env
     from ..job.starting import paired_loaded
     from ..runs.names import check_run_name, new_run_name
@@ -155,7 +155,7 @@ def cluster_job(name: str, overrides: tuple[str, ...], run_name: str | None, fil
 
 
 def planned_for_cluster(loaded: Loaded, run_name: str, caller: Mapping[str, str]) -> Job:
-    """The job of a run on a cluster, which is not asked; ``caller``: the environment. Raises ExperimentError."""
+    """The job of a cluster run, without contacting the cluster. ``caller``: the environment. Raises ExperimentError."""
     from ..job.job import plan
     from ..planning.parallelism import choose_parallelism
 
@@ -168,12 +168,12 @@ def planned_for_cluster(loaded: Loaded, run_name: str, caller: Mapping[str, str]
 
 
 def _given(overrides: Sequence[str]) -> dict[str, Any]:
-    """For the run's record: what ``--set`` changed in the experiment file, which a suggested command repeats."""
+    """For the run's record: the ``--set`` options, which a suggested command repeats."""
     return {"set": list(overrides)} if overrides else {}
 
 
 def as_container(cluster: Job, loaded: Loaded) -> DockerSpec:
-    """The container of the same run on this machine, as if it had the GPUs that the run asks for."""
+    """The same run as a container on this machine, as if it had the requested GPUs."""
     from ..backends.docker.backend import Docker
     from ..backends.host import gpus_there
     from ..experiment.files import read_env

@@ -1,4 +1,4 @@
-"""A server of a model that `launcher serve --backend kubernetes` made, found by its name as a run is: why it does not answer."""
+"""Finds a server made by `launcher serve --backend kubernetes` by its name, and explains why it does not answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def find_or_server(name: str, *, cluster: bool, namespace: str | None) -> Swept | Explained | tuple[Any, Any]:
-    """What ``swept.find`` finds, else the explanation of the server ``name``. Raises as ``swept.find`` where neither exists."""
+    """The run or sweep ``name`` (see ``found.find``), else the explanation of the server ``name``. Raises like ``find`` if
+    there is neither.
+    """
     from ..runs.finding import AmbiguousName
     from .sweeps.found import find
 
@@ -24,7 +26,7 @@ def find_or_server(name: str, *, cluster: bool, namespace: str | None) -> Swept 
         raise
     except UsageError:
         server = None
-        with suppress(LauncherError):  # a cluster that does not answer: the first error tells it
+        with suppress(LauncherError):  # the cluster does not answer; the first error already says so
             server = _explained(name, namespace)
         if server is None:
             raise
@@ -32,7 +34,7 @@ def find_or_server(name: str, *, cluster: bool, namespace: str | None) -> Swept 
 
 
 def _explained(name: str, namespace: str | None) -> Explained | None:
-    """Why the server does not answer, or that it does; None if none has this name. Raises LauncherError."""
+    """Why the server does not answer, or that it does; None if there is no such server. Raises LauncherError."""
     from ..backends.kubernetes.follow.beside import explain, servers
     from ..backends.status.finding import cluster_of, has_kubeconfig
     from ..backends.status.state import Explained

@@ -1,4 +1,4 @@
-"""Prepared: a run on this machine that may start. What is wrong with its model, data or name is found before anything is made."""
+"""Prepares a run on this machine. Problems with model, data or name are found before anything is created."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is known before a run starts. ``facts``: label -> fact, in the order in which they are shown.
+    """A run that is ready to start. ``facts``: label -> fact, in display order.
 
     ``sources``: the files or worksheets that were read.
     """
@@ -34,7 +34,9 @@ class Prepared:
     sources: tuple[Source, ...] = ()
 
     def start(self, complain: Callable[[str], None]) -> RunDir:
-        """Starts the run; ``complain`` is told if it cannot be found by its name. Raises what the backend's ``submit`` raises."""
+        """Starts the run. ``complain``: receives a warning if the run cannot be found by name later. Raises what the backend's
+        ``submit`` raises.
+        """
         from ..runs.finding import remember
 
         notice = remember(self.where.cwd, self.spec.run_dir)
@@ -52,7 +54,7 @@ class Prepared:
 
 
 def prepare(found: Rendered, data_of: str | None, say: Callable[[str], None]) -> Prepared:
-    """Reads the data of ``found``, of the run ``data_of`` if that is given; ``say`` is told what takes a while.
+    """Reads the data of ``found``, or the snapshot of the run ``data_of``. ``say``: receives progress lines.
 
     Raises ExperimentError for the model and the output folders, LauncherError for the cache, DataError for the data, UsageError
     for a name that is taken.
@@ -81,7 +83,7 @@ def check_start(found: Rendered) -> None:
 
 
 def read_for(found: Rendered, data_of: str | None, say: Callable[[str], None]) -> Pairs:
-    """The pairs of ``found``, of the run ``data_of`` if that is given. Raises DataError and ExperimentError."""
+    """The pairs of ``found``, or of the snapshot of the run ``data_of``. Raises DataError and ExperimentError."""
     from ..data.pairs import read_pairs
     from ..experiment.files import read_env
 
@@ -93,7 +95,7 @@ def read_for(found: Rendered, data_of: str | None, say: Callable[[str], None]) -
 
 
 def prepared(found: Rendered, pairs: Pairs) -> Prepared:
-    """The run ``found`` on ``pairs``, which were read."""
+    """The run ``found`` with ``pairs`` that are already read."""
     from ..experiment.files import read_env
     from ..planning.derived import derived
     from ..planning.planned import said_before_run
@@ -120,6 +122,6 @@ def _check_cache(caller: Mapping[str, str]) -> None:
 def _check_name(job: Job) -> None:
     from ..backends.status.finding import local_runs
 
-    # The other nodes start a run that the first node has made.
+    # The other nodes join a run that the first node created.
     if job.node.rank == 0 and any(known.name == job.run for known in local_runs()):
         raise UsageError(f"--name {job.run}: a run with this name exists")

@@ -1,4 +1,4 @@
-"""``launcher data``: the pairs of one experiment, surveyed; in tokens where the trainer is installed."""
+"""``launcher data``: statistics of an experiment's pairs, in tokens if the trainer is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SETTING: Final = "model_name: "
 
 @dataclass(frozen=True)
 class Surveyed:
-    """``survey`` is None where the data cannot be read, ``missing`` says why there are no tokens; ``pair`` is the one to show."""
+    """``survey``: None if the data cannot be read. ``missing``: why there are no tokens. ``pair``: the example to show."""
 
     checked: Checked
     survey: Survey | None
@@ -46,7 +46,7 @@ class Surveyed:
         }
 
     def page(self) -> dict[str, Any]:
-        """What ``report.data_page`` shows: ``json`` with the mistakes of the data, and pairs to look at."""
+        """Input of ``report.data_page``: ``json`` plus the mistakes in the data and example pairs."""
         one = self.one
         tokens = one.tokens if one is not None else None
         examples = (
@@ -72,9 +72,9 @@ class Surveyed:
 def surveyed(
     name: str | None, *, file: Path | None, overrides: Sequence[str], row: int | None, say: Callable[[str], None]
 ) -> Surveyed:
-    """Reads the data of the experiment ``name`` and counts; ``row``: of the pair to show, None for the first.
+    """Reads and counts the data of the experiment ``name``. ``row``: of the example pair, None for the first.
 
-    Mistakes of file and data are in the value. Raises UsageError for an override without ``=``.
+    Mistakes in file and data are part of the result. Raises UsageError for an override without ``=``.
     """
     from ..data import checked
 

@@ -1,4 +1,4 @@
-"""``launcher check --tokens``: the trainer makes the tokens of what was read, in a process of its own, and answers in JSON."""
+"""``launcher check --tokens``: the trainer tokenizes the data in its own process and answers in JSON."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ if TYPE_CHECKING:
 
 
 def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None, say: Callable[[str], None]) -> Checked:
-    """``found`` with the tokens of every experiment without a mistake, or what is wrong with them.
+    """``found`` with token counts, or token mistakes, for every experiment without other mistakes.
 
-    ``row``: the training pair that is shown, 0 for the first; None: none, and no lengths.
-
-    ``say`` is told what takes long. Raises LauncherError where the packages that training needs are not installed.
+    ``row``: training pair to show, 0 for the first; None for no pair and no lengths. ``say``: receives progress lines. Raises
+    LauncherError if the packages for training are not installed.
     """
     asked = [one for one in found.experiments if one.is_whole and one.pairs is not None and one.model is None]
     if not asked:
@@ -35,7 +34,7 @@ def check_tokens(found: Checked, *, root: Path = Path(), row: int | None = None,
 
 
 def check_pods(found: Checked) -> Checked:
-    """``found`` with what is wrong in the volumes and in the patch of the pods of every experiment without a mistake."""
+    """``found`` with mistakes in volumes and in the pod patch, for every experiment without other mistakes."""
     return replace(found, experiments=tuple(_with_pod(one) for one in found.experiments))
 
 
@@ -53,7 +52,7 @@ def _with_pod(one: CheckedData) -> CheckedData:
 
 
 def _refused(loaded: Loaded) -> list[Mistake]:
-    """What a run on a cluster would refuse of the patch of its pods, and of the other settings of a TrainJob."""
+    """What a cluster run would reject in the pod patch and in settings for a TrainJob."""
     from ..backends.kubernetes.render.patch import SETTING
     from ..experiment.files import read_env
     from .cluster_objects import Known, cluster_spec
@@ -66,7 +65,7 @@ def _refused(loaded: Loaded) -> list[Mistake]:
         job = planned_for_cluster(loaded, "check", read_env(Path.cwd()))
         cluster_spec(job, loaded, Known(namespace=settings.namespace))
     except ExperimentError as error:
-        # What else keeps it from a cluster, such as a local path, is no mistake of an experiment for this machine.
+        # Other obstacles to a cluster run, such as a local path, are no mistakes of an experiment for this machine.
         about = "launch." if settings.kind == "trainjob" else SETTING
         return [one for one in error.mistakes if about in f"{one.where}: {one.what}"]  # it has its place in the file already
     return []

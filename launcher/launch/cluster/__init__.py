@@ -1,4 +1,4 @@
-"""Submitting to a cluster: preflight checks, the image and the inputs that travel, and the objects of the run.
+"""Submits a run to a cluster: preflight checks, image, input files and objects.
 
 Others take ``submit.submit``, ``submit.submit_job`` and ``submission``.
 """

@@ -1,4 +1,4 @@
-"""Whether the name of a new run is taken on the claim: by a run whose Job is gone, perhaps with another experiment."""
+"""Checks whether a new run's name already exists on the claim, possibly with another experiment and a deleted Job."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from ...backends.kubernetes.follow.run import ClusterRun
     from ...backends.kubernetes.render.spec import KubernetesSpec
 
-_SHOWN: Final = 3  # settings that differ
+_SHOWN: Final = 3  # settings shown that differ
 
 
 def check_names(cluster: Cluster, specs: Sequence[KubernetesSpec], namespace: str) -> list[str]:
-    """Notices about runs whose folder exists with the same experiment: they resume.
+    """Notices about existing folders with the same experiment: those runs resume.
 
-    Raises NotReady where a folder holds another experiment, which a pod would refuse. Without a reader pod only the pod can tell.
+    Raises NotReady if a folder contains another experiment, which the pod would reject. Without a reader pod only the pod can
+    tell.
     """
     from ...backends.kubernetes.api.cluster import ApiError
     from ...backends.kubernetes.follow.archive import NoReader
@@ -71,7 +72,7 @@ def _another(run: ClusterRun, other: Sequence[tuple[str, str, str]]) -> Mistake:
 
 
 def _differences(stored: Any, asked: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
-    """(setting, its value in the folder, its value now) of each setting that differs."""
+    """(setting, value in the folder, value now) for each setting that differs."""
     if isinstance(stored, Mapping) and isinstance(asked, Mapping):
         for name in sorted({*stored, *asked}):
             yield from _differences(stored.get(name), asked.get(name), f"{path}.{name}" if path else name)

@@ -1,4 +1,4 @@
-"""A run that was created on a cluster, and who is told what happens until then."""
+"""The result of a submission, and the listener for its progress."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 
 class Listener(Protocol):
-    """Is told what happens while a run is submitted, which may take minutes."""
+    """Receives the progress of a submission, which may take minutes."""
 
     def say(self, line: str, /) -> None:
-        """One step: data read, an image pushed, a folder staged."""
+        """One step: data read, image pushed, folder staged."""
 
     def facts(self, those: Mapping[str, str], /) -> None:
-        """What the run will be, by label, before anything is created."""
+        """What will be created, by label, before anything is created."""
 
     def notices(self, those: Iterable[str], /) -> None:
         """Notices and warnings, as soon as they are known."""
 
 
 class Silent:
-    """A listener for programs, which read the ``Submission``."""
+    """A listener for programs, which read the ``Submission`` instead."""
 
     def say(self, line: str, /) -> None: ...
 
@@ -40,8 +40,8 @@ class Silent:
 class Submission:
     """A run that was created on a cluster.
 
-    ``kind`` and ``job`` are those of the object that owns the others; ``created``: kind and name of every object, in the order
-    of creation. ``where`` and ``on_cluster`` are what follows, stops and asks the run.
+    ``kind`` and ``job``: the object that owns the others. ``created``: (kind, name) of every object in order of creation.
+    ``where`` and ``on_cluster``: backend and run, to follow and stop it.
     """
 
     run: str

@@ -1,4 +1,4 @@
-"""A run is created on a cluster, from an experiment's name or as the repetition of another run."""
+"""Creates a run on a cluster, from an experiment's name or to repeat another run."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def submit(
     copy: Path | None = None,
     local: Local | None = None,
 ) -> Submission:
-    """Creates the run that ``choice`` means on the cluster of the current context.
+    """Creates the run ``choice`` on the cluster of the current context.
 
-    ``registry``: where an image of this machine is pushed to; ``data_of``: the run whose snapshot of the spreadsheet is reused;
-    ``anyway``: findings of the preflight checks are warnings; ``follows``: the caller will read the run's log; ``notes``:
-    for the run's record, see ``Job``; ``copy``: a folder with the cells of the spreadsheet; ``local``:
-    the files of this machine, where they were read and hashed already.
+    ``registry``: where to push this machine's image. ``data_of``: the run whose spreadsheet snapshot is reused. ``anyway``:
+    preflight findings are only warnings. ``follows``: the caller will read the run's log. ``notes``: for the run's record, see
+    ``Job``. ``copy``: a folder with the spreadsheet's cells. ``local``: this machine's files, if they are already read and
+    hashed.
 
-    Raises ExperimentError and DataError before a cluster is asked, NotReady for what the preflight checks find, and HalfWay
-    where the creation fails: then every object that was created is removed again.
+    Raises ExperimentError and DataError before contacting the cluster, NotReady for preflight findings, and HalfWay if creating
+    an object fails; then all created objects are removed.
     """
     from ...experiment.files import read_env
 
@@ -53,7 +53,7 @@ def submit(
 
 
 def check_here(choice: Choice, data_of: str | None, copy: Path | None) -> Local:
-    """The files of this machine that the run needs; raises what ``submit`` raises before a cluster is asked."""
+    """This machine's files that the run needs. Raises what ``submit`` raises before contacting the cluster."""
     from ...experiment.files import read_env
 
     job, loaded = cluster_job(choice.experiment, choice.overrides, choice.run_name, choice.file)
@@ -72,9 +72,9 @@ def submit_job(
     follows: bool,
     listener: Listener,
 ) -> Submission:
-    """Creates the run ``job`` as ``submit`` does, in ``image`` if that is given.
+    """Creates the run ``job`` like ``submit``, with ``image`` if given.
 
-    ``check_data`` is called with what was read on this machine, before a cluster is asked.
+    ``check_data`` is called with the data's sources before the cluster is contacted.
     """
     from ...experiment.files import read_env
 

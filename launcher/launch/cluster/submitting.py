@@ -1,4 +1,4 @@
-"""A submission under way: checked here, preflight checks there, the image and inputs brought, the objects created."""
+"""A submission in progress: local checks, preflight checks on the cluster, image and inputs, objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Together:
-    """The points of a sweep that share a Job, the first one among them; ``parallel`` of them run at the same time."""
+    """The points of a sweep in one Job. ``parallel``: how many of them run at the same time."""
 
     name: str
     parallel: int
@@ -39,7 +39,7 @@ class Together:
 
 @dataclass
 class Submitting:
-    """One submission while it is under way."""
+    """One submission in progress."""
 
     job: Job
     loaded: Loaded
@@ -49,15 +49,15 @@ class Submitting:
     follows: bool
     is_named: bool
     told: Listener
-    image: Image | None = None  # the one to take; None: that of the experiment or of this checkout
+    image: Image | None = None  # None: the image of the experiment or of this checkout
     check: Callable[[Sequence[Source]], None] = lambda _: None
-    copy: Path | None = None  # of the spreadsheet's cells
-    local: Local | None = None  # the files of this machine, if they were read already
+    copy: Path | None = None  # folder with the spreadsheet's cells
+    local: Local | None = None  # this machine's files, if already read
     together: Together | None = None
-    user: str | None = None  # as the cluster knows the caller
-    deadline: int | None = None  # seconds, where the plan decides it
+    user: str | None = None  # the caller's name on the cluster
+    deadline: int | None = None  # seconds, if the plan decides it
     notices: list[str] = field(default_factory=list)
-    specs: list[KubernetesSpec] = field(default_factory=list)  # of each point, as it was rendered last
+    specs: list[KubernetesSpec] = field(default_factory=list)  # last rendering of each point
 
     def submit(self, data_of: str | None) -> Submission:
         from ...backends.kubernetes.submit.creation import create, try_all
@@ -97,7 +97,7 @@ class Submitting:
         return self._done(spec, where, run, told)
 
     def check_here(self, data_of: str | None) -> tuple[Local, KubernetesSpec, Pairs | None]:
-        """The files of this machine, the objects as far as they are known without a cluster, and the pairs."""
+        """(this machine's files, the objects as far as known without a cluster, the pairs)."""
         from ...backends.kubernetes.render.local import look
         from ..data import check_travels, copy_of
 
@@ -125,7 +125,7 @@ class Submitting:
         return self._rendered(known)
 
     def _pod(self, local: Local, namespace: str, annotations: Mapping[str, str]) -> Mapping[str, Any]:
-        """The template of the pods, in a namespace with these annotations."""
+        """The pod template for a namespace with these annotations."""
         return self._rendered(Known(namespace=namespace, annotations=annotations, local=local)).pod
 
     def _rendered(self, known: Known) -> KubernetesSpec:
@@ -140,7 +140,7 @@ class Submitting:
         return together(self.together.name, self.together.parallel, [job for job, _ in points], specs)
 
     def _take_own_disks(self, facts: Facts) -> None:
-        """Where the claims for runs cannot be used and ``checkpoint_to`` is set, the pods have disks of their own."""
+        """If no claim for runs is usable and ``checkpoint_to`` is set, the pods get their own disks."""
         from ...backends.kubernetes.submit.own_disks import on_own_disks
 
         def changed(job: Job) -> Job:
@@ -154,14 +154,14 @@ class Submitting:
             self.together = replace(self.together, points=points)
 
     def _judge(self, found: Preflight) -> None:
-        """Raises NotReady for what keeps the run from starting; with ``anyway`` that is a warning."""
+        """Raises NotReady for preflight findings; with ``anyway`` they become warnings."""
         self._notice(found.notices)
         if not self.anyway:
             found.check()
         self._notice(Warned(finding) for finding in found.findings)
 
     def _pushed(self, spec: KubernetesSpec, facts: Facts) -> Image | None:
-        """The image by its digest in the registry; None where the cluster can have it without a push."""
+        """The pushed image by its digest; None if the cluster can pull the image without a push."""
         from ...backends.kubernetes.submit.preflight import is_local, is_pushed
         from ...job.image import Image
 
@@ -182,7 +182,7 @@ class Submitting:
             return Image(digest, spec.image.variant, built_for=client.images.get(reference).attrs.get("Architecture"))
 
     def _verified(self, pushed: Image | None, spec: KubernetesSpec) -> Image | None:
-        """``pushed``, or the image of ``spec``, by the digest whose signature was verified, if the experiment asks for that."""
+        """The image by its digest after its signature was verified, if the experiment asks for that; else ``pushed``."""
         launch = self.job.experiment.launch
         if not launch.verify or launch.signed_by is None:
             return pushed
@@ -193,7 +193,7 @@ class Submitting:
         return image
 
     def _facts(self, spec: KubernetesSpec, pairs: Pairs | None, context: str, namespace: str) -> dict[str, str]:
-        """What the run will be, which the listener is told."""
+        """What will be created, also reported to the listener."""
         planned = _planned(self.job, spec, pairs, self.caller)
         if self.together is not None:
             count = f"{len(self.together.points)} points, {self.together.parallel} at a time"
@@ -234,7 +234,7 @@ class Submitting:
 
 
 def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path | None, told: Listener) -> Pairs | None:
-    """The pairs, read as for a run on this machine; None where only a pod can read them."""
+    """The pairs, read as for a run on this machine; None if only a pod can read them."""
     from ...backends.kubernetes.render.placement import travels
     from ...data.pairs import read_pairs
     from ...data.tables.reading import Reading
@@ -256,7 +256,7 @@ def _read(job: Job, spec: KubernetesSpec, caller: Mapping[str, str], copy: Path 
 def question(
     spec: KubernetesSpec, namespace: str, follows: bool, template: Callable[[Mapping[str, str]], Mapping[str, Any]]
 ) -> Question:
-    """What the preflight checks ask; ``follows``: the run's log will be read, too; ``template``: see ``Question``."""
+    """What the preflight checks ask the cluster. ``follows``: the log will be read, too. ``template``: see ``Question``."""
     from ...backends.kubernetes.render.kinds import TRAINJOB
     from ...backends.kubernetes.submit.facts import Question
 
@@ -268,7 +268,7 @@ def question(
 
 
 def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
-    """What of the caller's environment is another thing in a pod, or does not reach it."""
+    """Warnings about the caller's environment variables that do not reach a pod or mean something else there."""
     from ...backends.kubernetes.render.told import lost
     from ...storage.client.profile import with_profile
 
@@ -276,7 +276,7 @@ def _lost(job: Job, caller: Mapping[str, str]) -> list[Warned]:
 
 
 def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mapping[str, str]) -> dict[str, str]:
-    """What is known of the run before a cluster is asked."""
+    """What is known about the run before the cluster is contacted."""
     from ...backends.kubernetes.render.placement import RUNS
     from ...planning.derived import derived
     from ...planning.planned import said_before_submit
@@ -291,7 +291,9 @@ def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mappin
 
 @contextmanager
 def _interrupted_by_sigterm() -> Iterator[None]:
-    """SIGTERM as Ctrl-C, so that what is half done is undone; in the main thread, the only one that hears signals."""
+    """Treats SIGTERM like Ctrl-C, so that a half-done submission is undone. Only in the main thread, which alone receives
+    signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

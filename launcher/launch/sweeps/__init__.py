@@ -1,4 +1,4 @@
-"""Sweeps: an experiment over a grid of settings, and its runs, which are started here or on a cluster and found again by name.
+"""Sweeps: runs of an experiment over a grid of settings, here or on a cluster, found again by name.
 
 Others take ``grid``, ``local.continue_sweep``, ``cluster.submit_points`` and ``found.find``.
 """

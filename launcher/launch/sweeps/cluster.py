@@ -1,5 +1,5 @@
-"""A sweep on a cluster: one Job a point, and the scheduler or a queue of Kueue decides how many run at the same time; or with
-``--parallel`` one Job that has a pod for each point.
+"""A sweep on a cluster: one Job per point, scheduled by the cluster or by Kueue; or with ``--parallel`` one Job with a pod per
+point.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 def submit_points(
     sweep: Sweep, *, registry: str | None, data_of: str | None, anyway: bool, listener: Listener
 ) -> Iterator[tuple[Point, Submission | None]]:
-    """Creates the run of each point in turn; None for one that exists. All points are checked before the first is created.
+    """Creates the run of each point; None for one that exists. All points are checked before the first is created.
 
-    A spreadsheet is read once. Raises what ``load_points`` and ``submit`` raise, and UsageError for a name that others have.
+    A spreadsheet is read once. Raises what ``load_points`` and ``submit`` raise, and UsageError for a name that is taken.
     """
     loaded = load_points(sweep)
     existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
@@ -57,9 +57,9 @@ def submit_points(
 def submit_in_one_job(
     sweep: Sweep, parallel: int, *, registry: str | None, anyway: bool, listener: Listener
 ) -> Submission | None:
-    """Creates one Job for all points, ``parallel`` of which run at the same time; None where it exists.
+    """Creates one Job for all points, with ``parallel`` running at the same time; None if it exists.
 
-    Raises what ``load_points``, ``submit`` and ``render.together`` raise, and UsageError for a name that others have.
+    Raises what ``load_points``, ``submit`` and ``render.together`` raise, and UsageError for a name that is taken.
     """
     loaded = load_points(sweep)
     existing = _existing(sweep, loaded[0].experiment.launch.kubernetes.namespace)
@@ -73,7 +73,7 @@ def submit_in_one_job(
 
 
 def rendered_in_one_job(sweep: Sweep, parallel: int) -> KubernetesSpec:
-    """What ``submit_in_one_job`` would create; no cluster is asked. Raises what ``render.together`` raises."""
+    """What ``submit_in_one_job`` would create, without contacting the cluster. Raises what ``render.together`` raises."""
     from ...backends.kubernetes.render.together import together
     from ..rendered import rendered_for_cluster
 
@@ -90,7 +90,7 @@ def _submit_together(
     anyway: bool,
     listener: Listener,
 ) -> Submission:
-    """Creates one Job for the sweep ``name``, with a pod for each of ``choices`` and its notes for the record."""
+    """Creates one Job for the sweep ``name``, with a pod for each choice and its notes for the record."""
     from ...experiment.files import read_env
 
     caller, points = read_env(Path.cwd()), list[Any]()
@@ -104,8 +104,8 @@ def _submit_together(
 
 
 def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Path | None) -> dict[int, Local]:
-    """The files of this machine that each point needs, by its number: checked and hashed once where points differ in
-    hyperparameters alone.
+    """Point number -> this machine's files that it needs. Checked and hashed once for points that differ only in
+    hyperparameters.
     """
     seen: dict[str, Local] = {}
     found: dict[int, Local] = {}
@@ -118,7 +118,7 @@ def _check(sweep: Sweep, loaded: Sequence[Loaded], data_of: str | None, copy: Pa
 
 
 def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
-    """The sweep's runs on the cluster by their names; raises UsageError where one has other settings."""
+    """The sweep's runs on the cluster by name. Raises UsageError if one has other settings."""
     from ...backends.status.finding import cluster_of, listed_on
     from ...experiment.files import read_env
 
@@ -134,7 +134,7 @@ def _existing(sweep: Sweep, namespace: str | None) -> Mapping[str, ClusterRun]:
 
 @contextmanager
 def _spreadsheet(loaded: Sequence[Loaded], data_of: str | None, listener: Listener) -> Iterator[Path | None]:
-    """A folder with the cells of the spreadsheet that all points read, read now; None where they do not read the same one."""
+    """A folder with the cells of the spreadsheet that all points read, read now; None if they do not share one."""
     from ...data.tables.reading import Reading
     from ...data.tables.rows import read_tables, wanted_worksheets
     from ...data.tables.sheets.spreadsheet import write_copy

@@ -1,4 +1,4 @@
-"""A sweep that continues without its terminal: a process of its own starts the points, and its lines go to the sweep's log."""
+"""Continues a sweep without its terminal, in its own process, which writes to the sweep's log."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _TICK: Final = 0.05  # seconds between two looks at the process
 
 
 def detach(found: Sweeping, work: Callable[[], int]) -> None:
-    """Calls ``work``, which sweeps, in a new process; returns when that has started or resumed a point.
+    """Calls ``work``, which runs the sweep, in a new process. Returns when that process has started or resumed a point.
 
-    The process is the leader of a session of its own, like a run on the host: closing the terminal does not reach it. Raises
-    LauncherError, with the last lines of the sweep's log, where the process ends before.
+    The process leads its own session, like a run on the host, so closing the terminal does not end it. Raises LauncherError
+    with the last lines of the sweep's log if it ends early.
     """
     found.log.parent.mkdir(parents=True, exist_ok=True)
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
-    pid = os.fork()  # what was read and checked is there: a spreadsheet is not read twice
+    pid = os.fork()  # forked, so the data that were read are there: a spreadsheet is not read twice
     if pid == 0:
         _continue(found, work)
     while not found.is_begun_by(pid):

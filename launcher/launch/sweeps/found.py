@@ -1,4 +1,4 @@
-"""Swept: a sweep that was started, found by its name from the records of its runs: how it is, stopping it, continuing it."""
+"""A started sweep, found by name through the records of its runs: its status, stopping and continuing it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from ...backends.status.state import Explained
 
 _TICK: Final = 0.2  # seconds between two looks at the runs
-_LOOK: Final = 5.0  # the same at those of a cluster, which costs requests for each
+_LOOK: Final = 5.0  # the same on a cluster, where each look costs requests
 
 
 @dataclass(frozen=True)
 class Swept:
-    """``runs``: backend, run and point of each run that was started; ``sweep``: all points, None on a cluster, where all runs are
-    created at once."""
+    """``runs``: (backend, run, point) of each started run. ``sweep``: all points; None on a cluster, where all runs are created
+    at once.
+    """
 
     name: str
     runs: tuple[tuple[Any, Any, Point], ...] = field(repr=False)
@@ -32,7 +33,7 @@ class Swept:
     entries: tuple[Mapping[str, Any], ...] = field(repr=False)
 
     def outcomes(self) -> list[Outcome]:
-        """Every point as it is now, in the order of the grid."""
+        """The current state of every point, in grid order."""
         from ...backends.status.state import run_status
 
         found = {point.number: Outcome(point, run.name, run_status(where, run).known) for where, run, point in self.runs}
@@ -42,7 +43,7 @@ class Swept:
         return [found[number] for number in sorted(found)]
 
     def stop(self, *, now: bool, say: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        """Stops every run and returns when they are over; the command that starts the points starts no more."""
+        """Stops every run, and the process that starts points. Returns when all runs are over."""
         starter = self.starter
         if starter is not None:
             starter.send(signal.SIGTERM)
@@ -60,7 +61,7 @@ class Swept:
             time.sleep(_TICK)
 
     def explained(self) -> list[tuple[Point, str, Explained | None]]:
-        """Point, run, and why it waits, runs or failed: of every point that is not done; None where it was not started."""
+        """(point, run, why it waits, runs or failed) for every unfinished point; None if it was not started."""
         from ...backends.status.state import explained
 
         there = {run.name: (where, run) for where, run, _ in self.runs}
@@ -68,9 +69,9 @@ class Swept:
         return [(one.point, one.run, explained(*there[one.run]) if one.run in there else None) for one in waiting]
 
     def log(self, *, follow: bool) -> Iterator[str]:
-        """The sweep's log in pieces, with ``follow`` to its end; an empty piece: nothing came for a moment.
+        """The sweep's log in pieces, with ``follow`` to its end. An empty piece means that nothing came for a moment.
 
-        On this machine it is a file. On a cluster no process sweeps: one line a point, and a new one when it has changed.
+        On this machine it is a file. On a cluster no process runs the sweep: one line per point, and a new one when it changes.
         """
         path = next((Path(entry["log"]) for entry in self.entries if entry.get("log")), None)
         return self._changes(follow=follow) if path is None else self._lines(path, follow=follow)
@@ -82,7 +83,7 @@ class Swept:
             raise LauncherError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
         with file:
             while True:
-                is_last = not follow or self.starter is None  # before reading: then nothing is missed
+                is_last = not follow or self.starter is None  # before reading, so that nothing is missed
                 yield file.read()
                 if is_last:
                     return
@@ -106,37 +107,37 @@ class Swept:
 
     @property
     def starter(self) -> Process | None:
-        """The command on this machine that starts the points, where it is alive."""
+        """The live process on this machine that starts the points."""
         found = (Process.parse(entry.get("process")) for entry in self.entries)
         return next((one for one in found if one is not None and one.is_here and one.alive), None)
 
     @property
     def is_swept(self) -> bool:
-        """Whether points that are not over will be started, or run, without another command."""
+        """Whether unfinished points will be started, or run, without another command."""
         if self.sweep is not None:
             return self.starter is not None
         return not all(where.status(run).is_over for where, run, _ in self.runs)
 
     def resumable(self, outcomes: Sequence[Outcome]) -> list[str]:
-        """Of a sweep on a cluster that still runs: the points that can be resumed beside the others."""
+        """Points that can be resumed while the rest of a sweep on a cluster runs."""
         if self.sweep is not None or not self.is_swept:
             return []
         return [one.run for one in outcomes if one.known is not None and one.known.is_over and not one.is_done]
 
     def check_idle(self) -> None:
-        """Raises UsageError while another command starts the points."""
+        """Raises UsageError while a process is starting the points."""
         starter = self.starter
         if starter is not None:
             raise UsageError(f"{self.name} is being swept by process {starter.pid}; stop it with: launcher stop {self.name}")
 
 
 def _owner(run: Any) -> Any:
-    """What is stopped and started again for ``run``: on a cluster several points may share a Job."""
+    """What is stopped and started for ``run``: several points on a cluster may share a Job."""
     return getattr(run, "owner", run)
 
 
 def _words(one: Outcome) -> str:
-    """How a point is, in one line."""
+    """The state of a point in one line."""
     known = one.known
     if known is None or known.step is None:
         return one.state
@@ -145,7 +146,7 @@ def _words(one: Outcome) -> str:
 
 
 def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[Any, Any]:
-    """The run that ``name`` means, with its backend, else the sweep of that name. Raises UsageError if neither exists."""
+    """(backend, run) that ``name`` means, else the sweep ``name``. Raises UsageError if there is neither."""
     from ...backends.status.finding import find as find_run
     from ...runs.finding import AmbiguousName
 
@@ -153,9 +154,9 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
         return found
     try:
         where, run = find_run(name, cluster=cluster, namespace=namespace)
-    except UsageError as error:  # a beginning of the names of its points, or the name of a sweep whose Jobs are gone
+    except UsageError as error:  # a prefix of its points' names, or a sweep whose Jobs are gone
         there = None
-        with suppress(LauncherError):  # a cluster that does not answer: the first error says it
+        with suppress(LauncherError):  # the cluster does not answer; the first error already says so
             there = _there(name, namespace, with_gone=not isinstance(error, AmbiguousName))
         if there is None:
             raise
@@ -166,7 +167,7 @@ def find(name: str, *, cluster: bool, namespace: str | None) -> Swept | tuple[An
 
 
 def here(name: str) -> Swept | None:
-    """The sweep of this machine with exactly this name; None where a run has it, or none was started."""
+    """The sweep of this machine with exactly this name; None if a run has the name or no such sweep was started."""
     from ...backends.choose import backend_of
     from ...backends.status.finding import local_runs
 
@@ -182,7 +183,7 @@ def here(name: str) -> Swept | None:
 
 
 def _there(name: str, namespace: str | None, *, with_gone: bool = True) -> Swept | None:
-    """The sweep on the cluster; ``with_gone``: with points whose Job is gone, where a reader pod can read their folders."""
+    """The sweep on the cluster. ``with_gone``: including points whose Job is gone, if a reader pod can read their folders."""
     from ...backends.status.finding import cluster_of, has_kubeconfig, listed_on
     from ...experiment.files import read_env
 
@@ -192,7 +193,7 @@ def _there(name: str, namespace: str | None, *, with_gone: bool = True) -> Swept
     where, namespaces = cluster_of(caller, namespace)
     there = [one.run for one in listed_on(where, namespaces, with_pods=False)]
     for space in namespaces if with_gone else ():
-        with suppress(LauncherError):  # no reader pod, or permission is denied
+        with suppress(LauncherError):  # no reader pod, or permission denied
             there += [one.run for one in where.gone(space, there)]
     runs = sorted((run for run in there if run.sweep == name), key=lambda run: run.point or 0)
     found = tuple((where, run, Point(run.point or 0, run.settings)) for run in runs)

@@ -1,4 +1,4 @@
-"""Sweep: an experiment over a grid of settings. Its points are runs of their own, ``<sweep>-<number>``. Only files are read."""
+"""Sweep: an experiment over a grid of settings. Its points are separate runs, ``<sweep>-<number>``. Reads only files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ...experiment.loaded import Loaded
     from ...runs.known import Known
 
-MOST: Final = 1000  # points of a grid
-_FEW: Final = 3  # names in a sentence
-_BY_TRAINING: Final = 2  # the rank of points without validation pairs
+MOST: Final = 1000  # points per grid
+_FEW: Final = 3  # names per sentence
+_BY_TRAINING: Final = 2  # rank of points without validation pairs
 _OPEN: Final = {"[": "]", "{": "}"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a grid; ``settings``: one ``KEY=VALUE`` for each axis. ``number`` counts from 1."""
+    """One point of a grid. ``settings``: one ``KEY=VALUE`` per axis. ``number``: counts from 1."""
 
     number: int
     settings: tuple[str, ...]
@@ -38,7 +38,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """``choice`` is the experiment without a run's name; ``axes``: each ``--sweep`` as it was typed."""
+    """``choice``: the experiment without a run's name. ``axes``: each ``--sweep`` as typed."""
 
     name: str
     choice: Choice
@@ -49,11 +49,11 @@ class Sweep:
         return f"{self.name}-{point.number}"
 
     def choice_of(self, point: Point) -> Choice:
-        """What a person would choose to start this point alone."""
+        """The choice that would start this point alone."""
         return replace(self.choice, overrides=(*self.choice.overrides, *point.settings), run_name=self.run(point))
 
     def note(self, point: Point, **more: Any) -> Mapping[str, Any]:
-        """The entry ``sweep`` of the record of the point's run, from which the sweep is continued."""
+        """The entry ``sweep`` in the record of the point's run; the sweep is continued from it."""
         file = None if self.choice.file is None else str(self.choice.file)
         entry = {
             "name": self.name,
@@ -79,9 +79,9 @@ def not_ended(names: Sequence[str]) -> str:
 
 
 def plan_sweep(choice: Choice, axes: Sequence[str]) -> Sweep:
-    """The grid of ``axes``, each ``KEY=VALUE,VALUE…``; the last one varies fastest. ``choice.run_name`` is the sweep's name.
+    """The grid of ``axes``, each ``KEY=VALUE,VALUE…``; the last axis varies fastest. ``choice.run_name``: the sweep's name.
 
-    Raises UsageError for an axis without values, a key that is given twice, and a grid of more than 1,000 points.
+    Raises UsageError for an axis without values, a repeated key, and more than 1,000 points.
     """
     values = [_values(axis) for axis in axes]
     keys = [key for key, _ in values]
@@ -99,15 +99,15 @@ def plan_sweep(choice: Choice, axes: Sequence[str]) -> Sweep:
 
 
 def of_record(entry: Mapping[str, Any]) -> Sweep:
-    """The sweep that the record of one of its runs names in ``sweep``."""
+    """The sweep in the entry ``sweep`` of a run's record."""
     file = None if entry["file"] is None else Path(entry["file"])
     return plan_sweep(Choice(entry["experiment"], tuple(entry["set"]), entry["name"], file), entry["axes"])
 
 
 def load_points(sweep: Sweep) -> list[Loaded]:
-    """The experiment of each point, checked.
+    """The checked experiment of each point.
 
-    Raises ExperimentError with every mistake of every point, each once, and UsageError where two points are the same experiment.
+    Raises ExperimentError with every mistake of every point, each once, and UsageError if two points are the same experiment.
     """
     from ...experiment.files import load, read_env
     from ...job.starting import paired_loaded
@@ -138,7 +138,7 @@ def _check_different(sweep: Sweep, found: Sequence[Loaded]) -> None:
 
 
 def _values(axis: str) -> tuple[str, list[str]]:
-    """(key, values) of ``KEY=VALUE,VALUE``; a comma inside of brackets or quotes belongs to a value."""
+    """``KEY=VALUE,VALUE`` -> (key, values). A comma inside brackets or quotes is part of a value."""
     key, equals, text = axis.partition("=")
     if not equals or not all(key.split(".")):
         raise UsageError(f"--sweep {axis!r}: expected KEY=VALUE,VALUE, such as hyperparameters.beta=0.05,0.1")
@@ -164,7 +164,7 @@ def _values(axis: str) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One point's run as it is now; ``known`` is None for a run that was not started."""
+    """The current state of a point's run. ``known``: None if it was not started."""
 
     point: Point
     run: str
@@ -184,8 +184,8 @@ class Outcome:
 
 
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Best first: by the accuracy on validation pairs, then by their margin; then runs without pairs of two answers (SFT), by the
-    validation loss; then runs without validation data, by their last loss; then what is not done, in the order of the grid.
+    """Best first: by accuracy on validation pairs, then by margin; then SFT runs by validation loss; then runs without
+    validation data by their last loss; then unfinished points in grid order.
     """
     return sorted(outcomes, key=_rank)
 
@@ -202,14 +202,14 @@ def _rank(one: Outcome) -> tuple[Any, ...]:
 
 
 def is_ranked_by_loss(outcomes: Iterable[Outcome]) -> bool:
-    """Whether the validation loss ranks the points: runs of SFT have no pairs of two answers. Not where nothing is known yet."""
+    """Whether the validation loss ranks the points, as for SFT. False while nothing is known."""
     known = [one.known for one in outcomes if one.known is not None]
     has_pairs = any(run.accuracy is not None for run in known)
     return not has_pairs and any(run.method == SFT or run.validation_loss is not None for run in known)
 
 
 def rank_notices(outcomes: Sequence[Outcome]) -> list[str]:
-    """What the table does not compare, and that its first row need not be the best."""
+    """What the table does not compare, and why its first row may not be the best."""
     swept = {setting.partition("=")[0] for one in outcomes for setting in one.point.settings}
     found = []
     if "hyperparameters.beta" in swept:

@@ -1,4 +1,4 @@
-"""A sweep on this machine: points are started, some at a time, until each is over; one that fails does not stop the others."""
+"""A sweep on this machine: starts points, several at a time, until all are over. A failed point does not stop the others."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ Say = Callable[[str], None]
 
 @dataclass
 class Sweeping:
-    """A sweep whose points may start. ``existing``: runs of it that an earlier command has started, by their names."""
+    """A sweep that is ready to start. ``existing``: its runs from an earlier command, by name."""
 
     sweep: Sweep
     backend: str | None
     slots: Slots
-    pairs: Mapping[int, Pairs]  # by the number of a point that is to be started
+    pairs: Mapping[int, Pairs]  # by number of a point to start
     existing: dict[str, RunDir]
-    first: Prepared | None  # the first point that is to be started
-    log: Path  # of the sweep: what happens to its points, with times
+    first: Prepared | None  # the first point to start
+    log: Path  # the sweep's log: events of its points, with times
     _listener: Say = field(default=lambda _: None, init=False)
-    _running: dict[int, tuple[Point, AnyBackend, RunDir]] = field(default_factory=dict, init=False)  # by slot
+    _running: dict[int, tuple[Point, AnyBackend, RunDir]] = field(default_factory=dict, init=False)  # slot -> what runs in it
     _told: dict[str, float] = field(default_factory=dict, init=False)
     _over: set[int] = field(default_factory=set, init=False)  # numbers of points that ended in this command
     _is_warm: bool = field(default=False, init=False)
 
     def outcomes(self) -> list[Outcome]:
-        """Every point as it is now, in the order of the grid."""
+        """The current state of every point, in grid order."""
         from ...backends.status.finding import local_runs
         from ...backends.status.state import known
 
@@ -56,15 +56,15 @@ class Sweeping:
         return [Outcome(point, name, known(there[name]) if name in there else None) for point, name in names]
 
     def say(self, line: str) -> None:
-        """Tells who listens, and the sweep's log."""
+        """Sends a line to the listener and to the sweep's log."""
         self._listener(line)
-        with suppress(OSError):  # a full disk ends a point, which is told
+        with suppress(OSError):  # a full disk ends a point, which is reported
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {line}\n")
 
     def is_begun_by(self, pid: int) -> bool:
-        """Whether the process ``pid`` of this machine has started or resumed a point."""
+        """Whether the process ``pid`` of this machine started or resumed a point."""
         from ...backends.status.finding import local_runs
 
         names = {self.sweep.run(point) for point in self.sweep.points}
@@ -72,13 +72,13 @@ class Sweeping:
         return any((entry.get("process") or {}).get("pid") == pid for entry in entries)
 
     def run(self, asked: Callable[[], str | None], say: Say) -> str | None:
-        """Starts points until all are over. ``asked`` is called often and returns ``stop``, ``kill``, ``detach`` or None; ``say``
-        is told what happens to each point.
+        """Starts points until all are over. ``asked`` is polled and returns ``stop``, ``kill``, ``detach`` or None. ``say``:
+        receives what happens to each point.
 
-        Returns the last of these that was asked, None where nothing was; after ``detach`` it may be called again.
+        Returns the last request, or None. After ``detach`` it may be called again.
         """
         self._listener = say
-        for run in self.existing.values():  # `launcher stop` finds this process by the records
+        for run in self.existing.values():  # `launcher stop` finds this process through the records
             run.update_record(sweep={**run.read_record()["sweep"], **self._marks})
         waiting = [point for point in self.sweep.points if point.number not in self._over and not self._is_done(point)]
         last = None
@@ -116,8 +116,9 @@ class Sweeping:
         return asked or before
 
     def _fill(self, waiting: list[Point]) -> None:
-        """Starts points in free slots. The first one alone until it has logged a line: the others find its tokens and its
-        reference in the cache."""
+        """Starts points in free slots. The first point starts alone until it logs a line, so that the others find its tokens
+        and its reference in the cache.
+        """
         while waiting and len(self._running) < (len(self.slots.gpus) if self._is_warm else 1):
             slot = next(number for number in range(len(self.slots.gpus)) if number not in self._running)
             point = waiting.pop(0)
@@ -127,7 +128,7 @@ class Sweeping:
                 self._told[begun[1].name] = time.monotonic()
 
     def _collect(self) -> None:
-        """Tells how running points are, and frees the slots of those that are over."""
+        """Reports running points, and frees the slots of those that are over."""
         from ...backends.status.state import known
 
         for slot, (point, where, run) in list(self._running.items()):
@@ -148,7 +149,7 @@ class Sweeping:
         self.say(f"[{point.number}/{len(self.sweep.points)}] {self.sweep.run(point)}  {point}  {what}")
 
     def _start(self, point: Point, slot: int) -> tuple[AnyBackend, RunDir] | None:
-        """Starts or resumes a point; None where it is told why that failed, which does not keep the others from starting."""
+        """Starts or resumes a point. None if that failed, which is reported and does not stop the others."""
         from ...errors import LauncherError
 
         name, with_gpus = self.sweep.run(point), ", ".join(self.slots.gpus[slot])
@@ -162,7 +163,7 @@ class Sweeping:
         return begun
 
     def _resumed(self, run: RunDir) -> tuple[AnyBackend, RunDir]:
-        """A run of an earlier command: followed if it runs, else started again from its newest checkpoint."""
+        """A run of an earlier command: followed if it runs, else resumed from its newest checkpoint."""
         from ...backends.choose import backend_of
         from ...backends.host import gpus_there
         from ...experiment.files import read_env
@@ -187,7 +188,7 @@ class Sweeping:
 
     @property
     def _marks(self) -> dict[str, Any]:
-        """By which other commands find the process that starts the points, and its lines."""
+        """Entries by which other commands find the process that starts the points, and its log."""
         return {"process": _this_process(), "log": str(self.log)}
 
     def _shared(self, spec: Any) -> Any:
@@ -199,10 +200,10 @@ class Sweeping:
 
 
 def sweep_here(sweep: Sweep, backend: str | None, parallel: int | None, data_of: str | None, say: Say) -> Sweeping:
-    """The sweep, every point checked and its data read, once for points with the same data; nothing is started.
+    """A sweep with every point checked and its data read, once for points with the same data. Nothing is started.
 
-    Runs of an earlier command with its name are continued. Raises what ``load_points`` and ``start.prepare`` raise, and
-    UsageError for a name that other runs have, and for an experiment that was changed since.
+    Continues the runs of an earlier command with its name. Raises what ``load_points`` and ``start.prepare`` raise, and
+    UsageError for a name that other runs have, and for an experiment that has changed since.
     """
     from ...backends.status.finding import local_runs
     from ..start import prepared
@@ -237,7 +238,7 @@ def _log(sweep: Sweep, existing: Mapping[str, RunDir], first: Prepared | None) -
 def _checked(
     sweep: Sweep, point: Point, e: Experiment, backend: str | None, data_of: str | None, read: dict[str, Pairs], say: Say
 ) -> tuple[Any, Pairs]:
-    """What would be started, and its pairs; ``read``: pairs by the settings that they depend on."""
+    """(what would be started, its pairs). ``read``: cache of pairs by the settings that they depend on."""
     from ..rendered import rendered
     from ..start import check_start, read_for
 

@@ -1,4 +1,4 @@
-"""Slots: where points of a sweep run at the same time on this machine, and the GPUs of each."""
+"""Slots: how many points of a sweep run at the same time on this machine, and the GPUs of each."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 
 @dataclass(frozen=True)
 class Slots:
-    """Where points run at the same time: the GPUs of each slot, none on a CPU."""
+    """The GPUs of each slot; none on a CPU."""
 
     gpus: tuple[tuple[str, ...], ...]
 
     @classmethod
     def of(cls, wanted: int | None, each: int | None, there: list[str]) -> Slots:
-        """``each``: GPUs a point asks for, None for ``auto``; ``there``: the visible GPUs. ``wanted``: ``--parallel``.
+        """``each``: GPUs per point, None for ``auto``. ``there``: visible GPUs. ``wanted``: ``--parallel``.
 
-        By default as many points as GPUs allow. Raises UsageError where the GPUs do not suffice.
+        By default as many points as the GPUs allow. Raises UsageError if there are too few GPUs.
         """
         if not there or each == 0:
             return cls(((),) * (wanted or 1))
@@ -40,13 +40,13 @@ class Slots:
 
 
 def gpus_asked(loaded: list[Loaded]) -> int | None:
-    """The most GPUs that a point asks for; None for ``auto``."""
+    """The largest number of GPUs that a point requests; None for ``auto``."""
     asked = [one.experiment.launch.gpus for one in loaded]
     return None if "auto" in asked else max(int(one) for one in asked)
 
 
 def gpus_here() -> list[str]:
-    """The names by which CUDA knows the GPUs that this process may see."""
+    """CUDA's names of the GPUs that this process can see."""
     from ...backends.host import gpus_there
     from ...experiment.files import read_env
 
@@ -58,7 +58,7 @@ def gpus_here() -> list[str]:
 
 @contextmanager
 def visible(gpus: tuple[str, ...]) -> Iterator[None]:
-    """Only ``gpus`` for what is planned and started inside; none named: as before."""
+    """Makes only ``gpus`` visible to what is planned and started inside; an empty tuple changes nothing."""
     before = os.environ.get(_VISIBLE)
     if gpus:
         os.environ[_VISIBLE] = ",".join(gpus)
