@@ -160,9 +160,15 @@ def _suggestion(seen: Evidence, first: Reason, total: int) -> str:
         "volume": f"use ReadWriteMany for a run on several nodes; see claims and volumes with: {seen.kubectl} get pvc,pv",
         "selector": "correct launch.kubernetes.node_selector (kubernetes.io/arch is the image's unless it is set there); "
         "see the labels with: kubectl get nodes --show-labels",
-        "taint": "if you may use these nodes, add the taint to launch.kubernetes.tolerations",
+        "taint": f"if you may use these nodes, add the taint to launch.kubernetes.tolerations{_toleration(first.words)}",
         "devices": f"wait until other pods free them, or see them with: {seen.kubectl} get resourceclaims",
         "down": "wait until the node is ready, or tell its administrator; see its conditions with: kubectl describe nodes",
         "cordon": "ask the node's administrator; open it again with: kubectl uncordon NODE",
         "spread": "wait for a free node, or request fewer with --nodes",
     }.get(first.kind, "wait, or request less; see what is free with: kubectl describe nodes")
+
+
+def _toleration(words: str) -> str:
+    """As an experiment has it, if the scheduler names the taint: newer ones do not."""
+    found = re.search(r"taint \(([^:)]+)", words)
+    return f": [{{key: {found[1]}, operator: Exists}}]" if found is not None else ""

@@ -84,7 +84,11 @@ def test_the_schedulers_message_is_told_resource_by_resource_with_its_nodes(mess
         ),
         ("1 Insufficient memory", "lower launch.memory (now 64Gi), or wait until other pods end"),
         ("1 Insufficient cpu", "lower launch.cpus, or wait until other pods end"),
-        ("1 node(s) had untolerated taint {a: b}", "add the taint to launch.kubernetes.tolerations"),
+        (
+            "1 node(s) had untolerated taint {sku: gpu}",
+            "add the taint to launch.kubernetes.tolerations: [{key: sku, operator: Exists}]",
+        ),
+        ("1 node(s) had untolerated taint(s)", "if you may use these nodes, add the taint to launch.kubernetes.tolerations"),
         ("1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }", "wait until the node is ready, or tell"),
         ("1 cannot allocate all claims", "see them with: kubectl -n dpo get resourceclaims"),
         ("1 node(s) didn't match Pod's node affinity/selector", "see the labels with: kubectl get nodes --show-labels"),

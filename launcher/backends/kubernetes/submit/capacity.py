@@ -106,6 +106,25 @@ def unfit(nodes: Sequence[Obj], pod: Obj) -> str | None:
     return f"of {len(nodes)} node{'s' * (len(nodes) > 1)}: " + "; ".join(_counted(count, reason) for reason, count in counted)
 
 
+def tolerable(nodes: Sequence[Obj], pod: Obj) -> list[str]:
+    """The keys of the taints that alone keep a pod with the spec ``pod`` from a node: of the one that has the fewest."""
+    tolerant = {**pod, "tolerations": [{"operator": "Exists"}]}
+    asked = requests(pod)
+    held = [_repelled(node, pod) for node in nodes if not list(_against(node, tolerant, asked))]
+    return sorted({taint["key"] for taint in min(held, key=len, default=[])})
+
+
+def _repelled(node: Obj, pod: Obj) -> list[Obj]:
+    """The taints of ``node`` that the pod does not tolerate; the node's own conditions are not among them."""
+    return [
+        taint
+        for taint in (node.get("spec") or {}).get("taints") or []
+        if taint.get("effect") in _REPELS
+        and not str(taint.get("key", "")).startswith("node.kubernetes.io/")
+        and not _tolerated(taint, pod.get("tolerations") or [])
+    ]
+
+
 def _counted(nodes: int, reason: str) -> str:
     """``2 have no cpu``, ``1 has no cpu``."""
     verb, _, rest = reason.partition(" ")
@@ -127,10 +146,8 @@ def _against(node: Obj, pod: Obj, asked: Mapping[str, Fraction]) -> Iterator[str
                 if key == ARCHITECTURE
                 else f"lack the label {key}={value} of launch.kubernetes.node_selector"
             )
-    for taint in spec.get("taints") or []:
-        own = str(taint.get("key", "")).startswith("node.kubernetes.io/")
-        if taint.get("effect") in _REPELS and not own and not _tolerated(taint, pod.get("tolerations") or []):
-            yield f"have the taint {taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
+    for taint in _repelled(node, pod):
+        yield f"have the taint {taint['key']}{'=' + taint['value'] if taint.get('value') else ''}:{taint['effect']}"
     there = status.get("allocatable") or {}
     for name, wanted in asked.items():
         has = number(there.get(name, 0))

@@ -10,12 +10,13 @@ from typing import Final
 from ....errors import LauncherError, Mistake, UnreachableError, Warned
 from ....job.image import NAME
 from ....published import with_manifests
+from ....redact import REDACTOR
 from ....why.namespace import MADE, OLDEST, TESTED, minor_of
 from ..follow.run import ClusterRun
 from ..render.kinds import TRAINJOB
 from ..render.names import LONGEST, host_name, longest_suffix
 from ..render.spec import KubernetesSpec
-from .capacity import requests, unfit
+from .capacity import requests, tolerable, unfit
 from .claims import APPLY, roles_of, users_of, wrong_claims
 from .facts import Facts, is_of_one_node
 from .probes import Tried, explained
@@ -39,6 +40,10 @@ class NotReady(LauncherError):
         if may_pass:
             self.exit_code = UnreachableError.exit_code
         super().__init__("\n".join(map(str, findings)))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(REDACTOR.text(str(one)) for one in self.findings)
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,10 @@ def _nodes(spec: KubernetesSpec, facts: Facts) -> Iterator[Mistake]:
         return
     why = unfit(facts.nodes.found, spec.pod["spec"])
     if why is not None:
-        hint = "request less (--gpus, launch.memory, launch.cpus), or tolerate the taint (launch.kubernetes.tolerations)"
+        hint = "request less (--gpus, launch.memory, launch.cpus)"
+        if taints := tolerable(facts.nodes.found, spec.pod["spec"]):
+            those = ", ".join(f"{{key: {key}, operator: Exists}}" for key in taints)
+            hint = f"if you may use the tainted nodes, set launch.kubernetes.tolerations: [{those}]; or {hint}"
         if "ephemeral-storage (" in why:
             hint += "; lower the request of ephemeral-storage in launch.kubernetes.pod, or remove it with its limit (null)"
         hint += "; if an autoscaler adds nodes, submit with --anyway"

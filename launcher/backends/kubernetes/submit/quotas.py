@@ -35,5 +35,7 @@ def _room(facts: Facts) -> str:
     if not over:
         return "ask for more quota, or wait until other runs end; list them with: launcher ps --cluster"
     (_, oldest), *others = sorted(over)
-    also = f" (also {', '.join(name for _, name in others[:3])}{' …' if len(others) > 3 else ''})" if others else ""
+    if not others:
+        return f"1 run that is over still has its Job: remove it, its folder stays, with: launcher rm {oldest}"
+    also = f" (also {', '.join(name for _, name in others[:3])}{' …' if len(others) > 3 else ''})"
     return f"{len(over)} runs that are over still have their Jobs{also}: remove one, its folder stays, with: launcher rm {oldest}"

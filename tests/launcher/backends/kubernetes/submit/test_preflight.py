@@ -274,8 +274,9 @@ def test_a_quota_of_jobs_is_made_room_in_by_runs_that_are_over(api: ClusterApi) 
         job = rendered({"gpus": 0}, run=name).owner
         api.objects.put({**job, "metadata": {**job["metadata"], "creationTimestamp": f"2026-11-0{day}T00:00:00Z"}})
     api.objects.change("jobs", "old", lambda job: job["metadata"]["annotations"].update({STOPPED: "2026-11-01T01:00:00Z"}))
-    controllers.complete(api, "done")
     controllers.make_pods(api, "alive")
+    assert finding(api).endswith("1 run that is over still has its Job: remove it, its folder stays, with: launcher rm old")
+    controllers.complete(api, "done")
     also = "2 runs that are over still have their Jobs (also done): remove one, its folder stays, with: launcher rm old"
     assert finding(api).endswith(f"    hint:     {also}")
     assert len(api.asked("GET", "/jobs$")) > 1
@@ -416,6 +417,11 @@ def test_no_node_could_ever_hold_a_pod(api: ClusterApi) -> None:
         "1 has the taint team=other:NoSchedule; 1 has too little cpu (16 requested); 1 has too little memory (100Gi requested); "
         "1 has too little nvidia.com/gpu (8 requested)"
     )
+    allowed = (
+        "if you may use the tainted nodes, set launch.kubernetes.tolerations: [{key: team, operator: Exists}]; or request less"
+    )
+    assert allowed in said
+    assert "tainted" not in finding(api, {"gpus": 16}), "nor would a tolerance help"
     tolerated = {"key": "team", "operator": "Equal", "value": "other"}
     assert findings(api, {"gpus": 8, "kubernetes": {"tolerations": [tolerated]}}) == []
 
@@ -527,3 +533,11 @@ def test_quantities_are_shown_as_people_read_them() -> None:
     amounts = {"memory": "1500Mi", "requests.memory": "512Mi", "cpu": "1500m", "nvidia.com/gpu": "8"}
     shown_ = {name: shown(name, number(text)) for name, text in amounts.items()}
     assert shown_ == {"memory": "1.465Gi", "requests.memory": "512Mi", "cpu": "1.5", "nvidia.com/gpu": "8"}
+
+
+def test_each_thing_that_is_not_ready_is_an_error_of_its_own(api: ClusterApi) -> None:
+    for name in ("dpo-runs", "dpo-cache"):
+        api.objects.delete("persistentvolumeclaims", name)
+    with pytest.raises(NotReady) as caught:
+        looked(api).check()
+    assert [text.partition(":")[0] for text in caught.value.texts] == ["claim dpo-runs", "claim dpo-cache"]
