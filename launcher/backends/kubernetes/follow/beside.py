@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from ....errors import LauncherError
@@ -19,6 +20,17 @@ SERVES: Final = "dpo-launcher/serve"  # label with the name of what is served
 CONTAINERS: Final = {"reader": "tensorboard", "server": "server"}
 _ADMISSION: Final = "kueue.x-k8s.io/admission"  # the gate of a pod in a queue
 DEPLOYMENT: Final = "dpo-tensorboard"  # of the reader, in k8s/base
+# Setting of a run -> what is the same in the reader's Deployment.
+_FIELDS: Final = {
+    "launch.kubernetes.tolerations": "tolerations",
+    "launch.kubernetes.node_selector": "nodeSelector",
+    "launch.kubernetes.image_pull_secrets": "imagePullSecrets",
+    "launch.kubernetes.run_as": "securityContext",
+    "launch.kubernetes.volumes": "the claims",
+    "launch.image": "the image",
+    "launch.cpus": "resources",
+    "launch.memory": "resources",
+}
 
 
 def explain(
@@ -40,7 +52,17 @@ def explain(
         events=tuple(_events(cluster, namespace, [pod.name for pod in seen], deployment)),
         is_helper=True,
     )
-    return _queued(evidence, pods) or waiting(evidence) or _crashed(evidence)
+    found = _queued(evidence, pods) or waiting(evidence) or _crashed(evidence)
+    return found if found is None or kind != "reader" else _of_deployment(found, namespace)
+
+
+def _of_deployment(why: Explanation, namespace: str) -> Explanation:
+    """``why`` with advice about the Deployment of the reader, where it is about settings of runs, which that does not have."""
+    fields = list(dict.fromkeys(field for setting, field in _FIELDS.items() if setting in why.suggestion))
+    if not fields:
+        return why
+    edit = f"kubectl -n {namespace} edit deployment {DEPLOYMENT}"
+    return replace(why, suggestion=f"set {', '.join(fields)} of its Deployment in your overlay of k8s/, or now with: {edit}")
 
 
 def _queued(seen: Evidence, pods: Sequence[Mapping[str, Any]]) -> Explanation | None:
