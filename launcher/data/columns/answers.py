@@ -110,9 +110,12 @@ def _compared(columns: Sequence[Seen], rows: Sequence[Row]) -> Answers | None:
         if by is not None:
             roles = {"answers": listed(answers), kind: listed(by)}
             return Answers({"answers": answers, kind: by}, (*answers, *by), roles)
-    unread = next((one for one in columns if one.name not in answers and is_named(one.name, WINNERS)), None)
+    others = [one for one in columns if one.name not in answers]
+    unread = next((one for one in others if _names_both(one, answers)), None)
+    unread = unread or next((one for one in others if is_named(one.name, WINNERS)), None)
     if unread is not None and len(answers) == 2:
-        values = list(dict.fromkeys(cell.strip() for cell in unread.cells))[:KINDS]
+        known = Sides(answers) if _names_both(unread, answers) else None
+        values = list(dict.fromkeys(cell.strip() for cell in unread.cells if known is None or known.of(cell) is None))[:KINDS]
         mapping = {"answers": answers, "winner": unread.name, "winner_values": dict.fromkeys(values, UNKNOWN)}
         missing = f"which answer is meant by {', '.join(values)} in column {unread.name!r} ({', '.join(answers)} or tie)"
         return Answers(mapping, (*answers, unread.name), {"answers": listed(answers)}, missing)
@@ -131,6 +134,15 @@ def _judge(columns: Sequence[Seen], answers: Sequence[str], rows: Sequence[Row])
             return column.name
     others = [column for column in columns if column not in named and not column.is_number]
     return next((one.name for one in others if len(set(one.cells)) <= KINDS and one.cells and _all_named(one, sides)), None)
+
+
+def _names_both(column: Seen, answers: Sequence[str]) -> bool:
+    """Whether a column of a few values names each of two ``answers``, beside values that are not known."""
+    values = set(column.cells)
+    if len(answers) != 2 or len(values) > KINDS or column.is_number:
+        return False
+    sides = Sides(answers)
+    return {0, 1} <= {sides.of(value) for value in values}
 
 
 def _all_named(column: Seen, sides: Sides) -> bool:

@@ -24,9 +24,11 @@ _WORDS: Final = {"left": 0, "right": 1, "first": 0, "second": 1, "third": 2, "fo
 _WHAT: Final = "assistant|answer|candidate|chatbot|completion|conversation|model|option|output|reply|response|text"
 _NAMED: Final = re.compile(rf"(?:the\s+)?(?:(?:{_WHAT})[\s_-]*)?(?P<side>\w+)(?:\s+(?:{_WHAT}))?", re.IGNORECASE)
 _SAID: Final = re.compile(r"\s+(?:is\s+)?(?:(?:much|slightly|far)\s+)?(?:better|preferred|wins?|won)\W*\Z", re.IGNORECASE)
+_SAME: Final = r"(?:they\s+are\s+)?(?:about\s+|roughly\s+)?(?:the\s+)?(?:equal(?:ly)?\b.*|same|similar)"
+_BOTH: Final = rf"both(?:[\s_-]*(?:{_WHAT})s?)?(?:[\s_-]*(?:are\s+)?(?:equally\s+)?(?:good|bad|equal|fine|poor|correct|wrong))?"
 _TIES: Final = re.compile(
-    r"tie[ds]?\b.*|draw|equal(?:ly)?\b.*|(?:about\s+)?(?:the\s+)?same|both(?:[\s_-]*(?:are\s+)?(?:good|bad|equal))?|neither"
-    r"|no[\s_-]*preference|undecided|unsure|skip(?:ped)?",
+    rf"tie[ds]?\b.*|draw|{_SAME}|{_BOTH}|neither\b.*|no[\s_-]*(?:preference|difference)|undecided|unsure|not\s+sure|skip(?:ped)?"
+    r"|gleich(?:wertig|\s*gut)?|unentschieden|beide(?:\s+gleich)?(?:\s+(?:gut|schlecht))?|égal(?:ité|es|ement\s.*)?|empate|pareggio|pari",
     re.IGNORECASE,
 )
 _RATING: Final = "a number, true or false, a word such as good, bad, yes, no, up or down, or an empty cell"

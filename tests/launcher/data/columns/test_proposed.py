@@ -124,6 +124,16 @@ LAYOUTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         {"input": "Frage", "answers": ["Antwort A", "Antwort B"], "winner": "Besser"},
     ),
     (
+        "Google Forms",
+        {
+            "Prompt__shown": ASKED, "Response__A": GOOD, "Response__B": BAD,
+            "Which response is better?": turn("Response A", "Response B", "Both are equally good"), "Why?": "",
+        },
+        {
+            "input": "Prompt shown", "answers": ["Response A", "Response B"], "winner": "Which response is better?",
+        },
+    ),
+    (
         "short answers in another language",
         {"Frage": ASKED, "Antwort__1": turn("Ja", "Ja."), "Antwort__2": "Nein", "Urteil": turn("1 is better", "both good")},
         {"input": "Frage", "answers": ["Antwort 1", "Antwort 2"], "winner": "Urteil"},
@@ -219,6 +229,10 @@ def test_a_layout_is_recognised_by_names_and_cells(columns: Mapping[str, Any], e
         (
             {"prompt": ASKED, **TWO, "label": turn(0, 1)},
             "which answer is meant by 0, 1 in column 'label' (response_a, response_b or tie)",
+        ),
+        (
+            {"Frage": ASKED, "Antwort__A": GOOD, "Antwort__B": BAD, "Besser": turn("A", "B", "weiß nicht")},
+            "which answer is meant by weiß nicht in column 'Besser' (Antwort A, Antwort B or tie)",
         ),
         (
             {"prompt": ASKED, **TWO, "preference": turn("Gemini", "Claude")},

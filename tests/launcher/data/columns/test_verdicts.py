@@ -42,7 +42,31 @@ def test_an_answer_is_named_by_its_column_by_the_part_in_which_the_columns_diffe
 
 
 @pytest.mark.parametrize(
-    "cell", ["tie", "Tie", "tie (bothbad)", "draw", "both bad", "bothbad", "both", "neither", "equal", "about the same", "unsure"]
+    "cell",
+    [
+        "tie",
+        "Tie",
+        "tie (bothbad)",
+        "draw",
+        "both bad",
+        "bothbad",
+        "both",
+        "neither",
+        "equal",
+        "about the same",
+        "unsure",
+        "Both are equally good",
+        "both responses are bad",
+        "They are about equal",
+        "no difference",
+        "neither is good",
+        "not sure",
+        "gleich gut",
+        "unentschieden",
+        "beide schlecht",
+        "égalité",
+        "empate",
+    ],
 )
 def test_a_tie_prefers_neither(cell: str) -> None:
     assert Sides(TWO).of(cell) == NEITHER
