@@ -1,4 +1,4 @@
-"""The copies of checkpoints in ``checkpoint_to``: how large one is, and how often there is one. Pure."""
+"""Size and number of the checkpoint copies in ``checkpoint_to``. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def checkpoint_bytes(experiment: Experiment, config: ModelConfig) -> int:
 
 
 def copies_of(experiment: Experiment, config: ModelConfig, found: Estimate) -> dict[str, str]:
-    """Label -> fact, empty without ``checkpoint_to``."""
+    """Label -> fact; empty without ``checkpoint_to``."""
     if experiment.checkpoint_to is None:
         return {}
     size = f"about {checkpoint_bytes(experiment, config) / 1e9:.2g} GB"

@@ -1,4 +1,4 @@
-"""Derived: what a run will be, in a few facts, before it starts. Pure."""
+"""A run's facts before it starts: devices, steps, evaluations, data. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHARED: Final = {
 
 @dataclass(frozen=True)
 class Derived:
-    """``tokens``: an upper bound per epoch; ``steps``: of the whole run; ``evaluations``: how often the validation pairs are."""
+    """``tokens``: upper bound per epoch. ``steps``: of the whole run. ``evaluations``: number of evaluations."""
 
     job: Job
     pairs: Pairs
@@ -79,7 +79,7 @@ class Derived:
 
 
 def starting_facts(experiment: Experiment) -> dict[str, str]:
-    """The adapter that is trained on or merged, and what the reference is then; empty without one."""
+    """The adapter that the run continues or merges, and the resulting reference; empty without an adapter."""
     if experiment.adapter is None:
         return {}
     what = {

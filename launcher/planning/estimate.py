@@ -1,6 +1,6 @@
-"""Estimate: memory, work and time of a run from the sizes of model and data, without torch and without weights. Pure.
+"""Estimates memory, work and time of a run from model sizes and data, without torch and without weights. Pure.
 
-Memory is the peak of one rank in a step: its ``state``, and the longest of its ``rows``.
+Memory is the peak of one rank within a step: its persistent ``state`` plus its longest row (``rows``).
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from .sizes.model_config import ModelConfig
 from .sizes.state import STATES, Part, state
 from .tokens.work import Work
 
-UTILISATION: Final = 0.4  # of a GPU's dense 16-bit speed, that a well-filled training step reaches
-GAPS: Final = 0.05  # of the memory that a step allocates and frees: fragmentation
+UTILISATION: Final = 0.4  # share of a GPU's dense 16-bit peak that a well-filled training step reaches
+GAPS: Final = 0.05  # fragmentation, as a share of the memory that a step allocates and frees
 PYTHON: Final = 900 << 20  # bytes: the interpreter with torch and transformers, on the CPU
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Memory of one rank, computation of all. ``seconds`` is None where the speed of the device is unknown."""
+    """Memory of one rank, computation of all ranks. ``seconds``: None if the device's speed is unknown."""
 
     parts: tuple[Part, ...]
-    host: int  # bytes that a rank offloads to main memory
+    host: int  # bytes that each rank offloads to main memory
     recompute: bool  # gradient checkpointing is on
     row: int  # tokens of the largest forward pass
     steps: int
     evaluations: int  # of the validation pairs
-    tokens: int  # of all epochs; a prompt counts as often as it is computed
+    tokens: int  # over all epochs; a prompt counts each time it is computed
     exact: bool
     flops: float
     seconds: float | None
@@ -43,14 +43,14 @@ class Estimate:
 
     @property
     def tensors(self) -> int:
-        """Without the runtime: what torch counts as allocated."""
+        """What torch counts as allocated: the total without the runtime."""
         return sum(part.size for part in self.parts if part.name != "runtime")
 
 
 def estimate(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, *, recompute: bool | None = None
 ) -> Estimate:
-    """``recompute``: gradient checkpointing on or off; None: as the experiment sets it, see ``rows.choose_rows``."""
+    """``recompute``: gradient checkpointing on or off; None: as in the experiment, see ``rows.choose_rows``."""
     h = experiment.hyperparameters
     passes = Passes(experiment, config, work, machine, is_packed(h, config, work))
     memory = machine.gpu.memory if machine.cuda and machine.gpu is not None else None
@@ -82,7 +82,7 @@ def estimate(
 
 
 def step_seconds(experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, *, recompute: bool) -> float | None:
-    """Seconds of a training step of mean length on well-filled GPUs; None where their speed is unknown."""
+    """Seconds of a training step of mean length on well-filled GPUs; None if their speed is unknown."""
     h, speed = experiment.hyperparameters, machine.gpu.flops if machine.gpu is not None and machine.cuda else None
     if not speed:
         return None
@@ -95,7 +95,7 @@ _ON_CPU: Final = (PYTHON, "Python with torch and transformers")
 
 
 def fits(found: Estimate, memory: int, gpu_memory_utilization: float) -> bool:
-    """Whether a device of ``memory`` bytes has room below the experiment's ceiling."""
+    """Whether a device with ``memory`` bytes can hold it below the experiment's memory limit."""
     return found.total <= memory * gpu_memory_utilization
 
 

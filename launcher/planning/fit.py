@@ -1,4 +1,4 @@
-"""Fit: what an experiment needs on a machine, what the machine has, and whether it fits."""
+"""Compares what an experiment needs with what a machine has."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ GIB: Final = 2**30
 
 @dataclass(frozen=True)
 class Fit:
-    """An experiment on a machine: what it needs, what the machine has, whether it fits."""
+    """What an experiment needs on a machine, what the machine has, and whether it fits."""
 
     experiment: Experiment
     config: ModelConfig
     work: Work
     machine: Machine
     memory: int | None  # bytes of one GPU, or of main memory per process
-    share: float  # of ``memory`` that the run may use
+    share: float  # share of ``memory`` that the run may use
     estimate: Estimate
     changes: tuple[Change, ...]
-    why: str | None  # the sentence of an automatic choice of parallelism
+    why: str | None  # why a parallelism was chosen automatically
 
     def json(self) -> dict[str, Any]:
         return {
@@ -57,12 +57,12 @@ class Fit:
 
     @property
     def copies(self) -> dict[str, str]:
-        """Label -> fact about the checkpoints in ``checkpoint_to``; empty without it."""
+        """Label -> fact about the copies in ``checkpoint_to``; empty without it."""
         return copies_of(self.experiment, self.config, self.estimate)
 
     @property
     def fits(self) -> bool | None:
-        """None where the memory of the machine is unknown."""
+        """None if the machine's memory is unknown."""
         return None if self.memory is None else fits(self.estimate, self.memory, self.share)
 
     @property
@@ -77,7 +77,7 @@ class Fit:
         return self.verdict_on("")
 
     def verdict_on(self, device: str) -> str:
-        """The verdict with the name of the device in it."""
+        """The verdict, with the device's name."""
         total = f"about {gib(self.estimate.total)} GiB per {'GPU' if self.machine.cuda else 'process'}"
         if self.memory is None:
             return f"{total}; the available memory is unknown"
@@ -88,7 +88,7 @@ class Fit:
 
     @property
     def time(self) -> str:
-        """The time of training and evaluations in words; an upper bound where the tokens are not counted yet."""
+        """Time of training and evaluations in words; an upper bound if the tokens are not counted yet."""
         found, machine = self.estimate, self.machine
         pairs = f"{self.work.held_out:,} pair{'' if self.work.held_out == 1 else 's'}"
         evaluated = (
@@ -114,9 +114,7 @@ def fit(
     *,
     changes: bool = True,
 ) -> Fit:
-    """``pairs``: the data, or the work that they are. ``gpu``: what to plan for; None: this machine. ``changes``: look for what
-    would make it fit.
-    """
+    """``pairs``: the data, or their size. ``gpu``: None for this machine. ``changes``: also look for changes that make it fit."""
     launch, h = experiment.launch, experiment.hyperparameters
     there = 0
     if gpu is None and launch.gpus != 0:
@@ -139,7 +137,7 @@ def fit(
 
 
 def sharing(experiment: Experiment) -> str:
-    """The parallelism by the name that an estimate knows; a DeepSpeed file of the user's counts as its ZeRO stage."""
+    """The parallelism as estimates name it. A user's DeepSpeed file counts as its ZeRO stage."""
     name = experiment.launch.parallelism
     if name in ("auto", "ddp"):
         return "ddp"
@@ -158,5 +156,5 @@ def _chosen(experiment: Experiment, config: ModelConfig, world: int, gpu: Gpu) -
         return sharing(experiment), None
     if world == 1:
         return "ddp", None
-    longest = experiment.hyperparameters.max_seq_length  # as `run` does, which chooses before it has read the data
+    longest = experiment.hyperparameters.max_seq_length  # like `run`, which chooses before it reads the data
     return simplest_that_fits(experiment, config, longest=longest, world=world, gpu_bytes=gpu.memory)

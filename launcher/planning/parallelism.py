@@ -1,4 +1,4 @@
-"""The parallelism of a run: the one that the experiment names, or the simplest that fits."""
+"""The parallelism of a run: as the experiment sets it, or the simplest that fits."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def choose_parallelism(
     experiment: Experiment, root: Path, gpus_there: int, caller: Mapping[str, str], *, is_here: bool = True
 ) -> Parallelism:
-    """Raises ExperimentError for an unknown name. ``auto`` looks at the GPU and the model's sizes and asks no network.
+    """Raises ExperimentError for an unknown name. ``auto`` uses the GPU and the model's sizes, without network access.
 
-    ``is_here``: the run is on this machine; a cluster's GPU is known only where the experiment's node selector names it.
+    ``is_here``: the run is on this machine. A cluster's GPU is known only if the node selector names it.
     """
     name = experiment.launch.parallelism
     if name != "auto":
@@ -49,9 +49,7 @@ def choose_parallelism(
 
 
 def selected_gpu(experiment: Experiment) -> Gpu | None:
-    """The GPU, or the slice of one, that the settings name: by its resource, else by the label that NVIDIA's GPU feature
-    discovery puts on nodes.
-    """
+    """The GPU or GPU slice that the settings name: by its resource, else by the label of NVIDIA's GPU feature discovery."""
     from .machines.gpus import find_gpu
 
     settings = experiment.launch.kubernetes

@@ -1,4 +1,4 @@
-"""Planned: the answer of ``launcher plan``; and the same in a line or two before a run starts."""
+"""The result of ``launcher plan``, and its short form before a run starts."""
 
 from __future__ import annotations
 
@@ -33,10 +33,9 @@ _HINT: Final = "; `launcher plan` shows what would"
 
 @dataclass(frozen=True)
 class Planned:
-    """The experiment ``key`` of ``file`` on a machine; ``sizes_from``: where the model's sizes were found; ``products``: what a
-    cluster's nodes call the GPU that was asked for; ``missing``: the folder of data that does not exist yet;
-    ``recipes``: those that fit where the experiment does not; ``was_on_cpu``: the experiment says launch.gpus: 0, and a GPU was
-    asked for.
+    """The experiment ``key`` of ``file`` on a machine. ``sizes_from``: where the model's sizes were read. ``products``: label
+    values of the requested GPU on cluster nodes. ``missing``: a data folder that does not exist yet. ``recipes``: recipes
+    that would fit instead. ``was_on_cpu``: the experiment sets launch.gpus: 0, but a GPU was requested.
     """
 
     key: str
@@ -50,7 +49,7 @@ class Planned:
 
     @property
     def on_cluster(self) -> str | None:
-        """The command that trains it on the GPU that was asked for; None where nodes have no known name for that."""
+        """The command that trains on the requested GPU; None if the node label of that GPU is unknown."""
         if not self.products:
             return None
         gpus = f" --gpus {self.fit.experiment.launch.gpus}" if self.was_on_cpu else ""
@@ -58,7 +57,7 @@ class Planned:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What differs from a run of the experiment as it is."""
+        """Assumptions of the plan that differ from a run."""
         if not self.was_on_cpu:
             return ()
         gpus = self.fit.experiment.launch.gpus
@@ -69,7 +68,7 @@ class Planned:
 
     @property
     def image(self) -> str:
-        """The image of a container or pod of the run, and why it is that one."""
+        """The image of the run's container or pod, and why it was chosen."""
         launch = self.fit.experiment.launch
         gpus = int(self.fit.machine.cuda) if launch.gpus == "auto" else launch.gpus
         return described(variant_of(gpus), launch.image)
@@ -83,9 +82,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to plan for in place of this machine and of the experiment's ``launch``; None: unchanged.
+    """What to plan for instead of this machine and ``launch``. None: unchanged.
 
-    ``gpu`` is a name, ``gpu_memory`` a size as ``24GiB``; ``model_config`` the file with the model's sizes.
+    ``gpu``: a name. ``gpu_memory``: a size such as ``24GiB``. ``model_config``: a file with the model's sizes.
     """
 
     gpu: str | None = None
@@ -97,7 +96,7 @@ class Wanted:
 
     @property
     def card(self) -> Gpu | None:
-        """Raises UsageError for a GPU that is unknown, or named twice."""
+        """The requested GPU. Raises UsageError if it is unknown, or given twice."""
         if self.gpu is not None and self.gpu_memory is not None:
             raise UsageError("--gpu and --gpu-memory exclude each other")
         if self.gpu is not None:
@@ -120,10 +119,10 @@ def plan_for(
     overrides: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> Planned:
-    """What the experiment ``name`` needs; reads its data and its model's ``config.json``, and neither torch nor weights.
+    """What the experiment ``name`` needs. Reads its data and its model's ``config.json``; needs neither torch nor weights.
 
-    ``say`` is told why reading takes long. Raises what ``load``, ``read_pairs`` and ``find_model_config`` raise, and UsageError
-    for a GPU that is unknown.
+    ``say``: receives progress lines. Raises what ``load``, ``read_pairs`` and ``find_model_config`` raise, and UsageError for
+    an unknown GPU.
     """
     caller = read_env(root)
     loaded = paired_loaded(load(name, root=root, file=file, overrides=overrides), root, caller)
@@ -142,7 +141,7 @@ def plan_for(
 
 
 def _pairs(experiment: Experiment, reading: Reading) -> Pairs | Work:
-    """The data, or where their folder does not exist yet what a plan assumes; a folder of nearly that name is a mistake."""
+    """The data, or an assumption if their folder does not exist yet. A folder with a similar name counts as a typing mistake."""
     try:
         return read_pairs(experiment, reading)
     except DataError as error:
@@ -154,7 +153,7 @@ def _pairs(experiment: Experiment, reading: Reading) -> Pairs | Work:
 
 
 def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:
-    """Label -> fact: memory and time on this machine, or why they are unknown; asks no network."""
+    """Label -> fact: memory and time on this machine, or why they are unknown. No network access."""
     try:
         config, _ = find_model_config(experiment.model_name, root, caller, network=False)
     except ExperimentError as error:
@@ -164,9 +163,9 @@ def said_before_run(experiment: Experiment, pairs: Pairs, root: Path, caller: Ma
 
 
 def said_before_submit(experiment: Experiment, pairs: Pairs, root: Path, caller: Mapping[str, str]) -> dict[str, str]:
-    """Label -> fact: the memory of a cluster's GPUs, empty for a run without GPUs; asks no network.
+    """Label -> fact: memory on a cluster's GPUs, empty for a run without GPUs. No network access.
 
-    Whether it fits is known where the experiment's node selector names the GPU, else only what a GPU needs.
+    Whether it fits is known only if the node selector names the GPU; otherwise the memory that a GPU needs.
     """
     launch = experiment.launch
     if launch.gpus == 0 and experiment.checkpoint_to is None:

@@ -1,4 +1,4 @@
-"""Recipes: experiment files for common models and cards, and what each needs on the card that its name tells."""
+"""Recipes: experiment files for common models and cards, and what each needs on the card in its name."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from .machines.gpus import Gpu, find_gpu
 from .sizes.config_file import find_model_config
 from .tokens.assumed import full_work
 
-# GB -> a card of this size that is sold much; the planner counts with the memory that nvidia-smi prints.
+# GB -> a common card of this size. Plans use the memory that nvidia-smi prints.
 CARDS: Final = {
     8: "RTX 4060", 12: "RTX 3060", 16: "RTX 4080", 24: "RTX 4090", 32: "RTX 5090", 48: "RTX A6000", 80: "A100 80GB",
 }  # fmt: skip
-HEAD: Final = "# plan: "  # begins the line of a recipe's file that `make docs` writes
+HEAD: Final = "# plan: "  # prefix of the line in a recipe's file that `make docs` writes
 _NAME: Final = re.compile(r".+-(?P<method>lora|qlora|full)-(?:(?:(?P<nodes>\d+)x)?(?P<gpus>\d+)x)?(?P<gigabytes>\d+)gb")
 _METHODS: Final = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The experiment of ``file``, which is called as the file; ``gpus`` per node, each of ``gigabytes``."""
+    """The experiment of ``file``, named like the file. ``gpus``: per node, each with ``gigabytes``."""
 
     file: Path
     experiment: Experiment
@@ -40,7 +40,7 @@ class Recipe:
 
     @classmethod
     def read(cls, file: Path) -> Recipe:
-        """Raises ExperimentError for a file without this experiment, and ValueError for a name that tells no card."""
+        """Raises ExperimentError for a file without this experiment, and ValueError for a name without a card."""
         named = _NAME.fullmatch(file.stem)
         if named is None:
             raise ValueError(f"{file}: expected the name <model>-<lora|qlora|full>-<card>, such as qwen3-8b-full-8x80gb")
@@ -67,7 +67,7 @@ class Recipe:
         return str(self.gpus) if self.nodes == 1 else f"{self.nodes} × {self.gpus}"
 
     def on(self, gpu: Gpu) -> Fit:
-        """What it needs on such cards, with pairs as long as it allows."""
+        """What it needs on such cards, with pairs of its maximum length."""
         config, _ = find_model_config(self.experiment.model_name, Path(), {}, network=False)
         return fit(self.experiment, config, full_work(self.experiment), gpu, {}, changes=False)
 
@@ -78,7 +78,7 @@ class Recipe:
 
     @property
     def seconds(self) -> float:
-        """Of a training step on its own card, at most."""
+        """Seconds of a training step on its own card, at most."""
         plan = self.plan
         found = step_seconds(plan.experiment, plan.config, plan.work, plan.machine, recompute=plan.estimate.recompute)
         assert found is not None, "the speed of every card here is known"
@@ -86,7 +86,7 @@ class Recipe:
 
     @property
     def head(self) -> str:
-        """What `launcher plan` finds for its own card, in a line of its file."""
+        """The line in its file with what `launcher plan` finds for its own card."""
         memory = f"{gib(self.plan.estimate.total)} of {gib(self.gpu.memory)} GiB"
         each = "" if self.nodes * self.gpus == 1 else " each"
         checkpointing = "gradient checkpointing" if self.plan.estimate.recompute else "no gradient checkpointing"
@@ -95,19 +95,19 @@ class Recipe:
 
     @property
     def memory(self) -> str:
-        """``6.34 of 8.00 GiB``, of each GPU, as its file tells it."""
+        """``6.34 of 8.00 GiB`` per GPU, as written in its file."""
         line = next(line for line in self.text.splitlines() if line.startswith(HEAD))
         return line.removeprefix(HEAD).partition(" GiB")[0] + " GiB"
 
 
 def recipes(names: Sequence[str] | None = None) -> list[Recipe]:
-    """The recipes ``names``, or all, by model, method and card."""
+    """The recipes ``names``, or all, sorted by model, method and card."""
     files = _files()
     return [Recipe.read(files[name]) for name in (files if names is None else names)]
 
 
 def matching(word: str) -> list[str]:
-    """The recipe of this name alone, or those with ``word`` in their names; raises UsageError without any."""
+    """The recipe with this exact name, else those with ``word`` in their name. Raises UsageError if there are none."""
     names = list(_files())
     found = [word] if word in names else [name for name in names if word.lower() in name]
     if not found:
@@ -117,7 +117,7 @@ def matching(word: str) -> list[str]:
 
 
 def fitting(found: Fit) -> list[str]:
-    """The names of the recipes of the same model that fit into the GPUs of ``found``."""
+    """Names of recipes of the same model that fit into the GPUs of ``found``."""
     gpu, nodes = found.machine.gpu, found.experiment.launch.nodes
     if gpu is None or found.experiment.is_sft:
         return []
@@ -128,7 +128,7 @@ def fitting(found: Fit) -> list[str]:
 
 
 def _files() -> dict[str, Path]:
-    """Name -> file, in a checkout or in an installation; an image for training has none."""
+    """Name -> file, in a checkout or an installation. A training image has none."""
     here = Path(__file__).parents[1]
     folders = (here.parent / "configs" / "recipes", here / "recipes")
     files = next((found for folder in folders if (found := list(folder.glob("*.yml")))), [])
@@ -136,5 +136,5 @@ def _files() -> dict[str, Path]:
 
 
 def _natural(name: str) -> list[tuple[float, str]]:
-    """Numbers in order of size: ``qwen3-4b`` before ``qwen3-32b``."""
+    """Sort key with numbers by size: ``qwen3-4b`` before ``qwen3-32b``."""
     return [(float(number or 0), text) for number, text in re.findall(r"(\d+(?:\.\d+)?)|(\D+)", name)]

@@ -1,4 +1,4 @@
-"""What makes an experiment fit a GPU, cheapest first, and the simplest parallelism that fits. Pure."""
+"""Changes that make an experiment fit a GPU, cheapest first, and the simplest parallelism that fits. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .sizes.machine import Machine
 from .sizes.model_config import ModelConfig
 from .tokens.work import Work
 
-# Simplest first: fewer parts that can fail, less communication between the ranks.
+# Simplest first: fewer parts that can fail, and less communication between ranks.
 ORDER: Final = ("ddp", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
 
 @dataclass(frozen=True)
 class Change:
-    """Settings (``--set KEY=VALUE``) under which the run needs ``total`` bytes per rank, and what they cost."""
+    """Settings (``--set KEY=VALUE``) with which the run needs ``total`` bytes per rank, and their cost."""
 
     settings: Mapping[str, Any]
     total: int
@@ -36,9 +36,9 @@ class Change:
 def cheaper(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, *, most_gpus: int = 8
 ) -> list[Change]:
-    """The cheapest changes under which the run fits into ``memory`` bytes, at most three; where none fits, the closest one.
+    """At most three of the cheapest changes that make the run fit into ``memory`` bytes; if none fits, the closest one.
 
-    Single changes are tried first, then two together, then three.
+    Tries single changes first, then combinations of two and three.
     """
     single = list(_changes(experiment, config, work, machine, memory, most_gpus))
     found = [change for change in single if change.fits]
@@ -48,7 +48,7 @@ def cheaper(
     nearest: Change | None = None
     for parts in trials:
         if len({key for part in parts for key in part.settings}) < sum(len(part.settings) for part in parts):
-            continue  # two of them set the same
+            continue  # two of them set the same key
         settings = {key: value for part in parts for key, value in part.settings.items()}
         together = _tried(experiment, config, work, machine, memory, settings, "; ".join(part.cost for part in parts))
         if together is None:
@@ -69,9 +69,9 @@ def simplest_that_fits(
     pairs: int = 1000,
     work: Work | None = None,
 ) -> tuple[str, str]:
-    """(the simplest parallelism under which a rank fits into ``gpu_bytes``, a sentence).
+    """(the simplest parallelism that fits into ``gpu_bytes`` per rank, why).
 
-    ``work``: of the data, where it is known; None: every sequence has ``longest`` tokens.
+    ``work``: size of the data if known; None: every sequence has ``longest`` tokens.
     """
     h, gpu = experiment.hyperparameters, Gpu("GPU", gpu_bytes, None)
     work = work or Work.at_most(longest, pairs, answers=1 if experiment.is_sft else 2)
@@ -106,7 +106,7 @@ def _why(name: str, found: Estimate) -> str:
 
 
 def _allowed(experiment: Experiment, name: str) -> bool:
-    """Whether the trainer supports it: ZeRO-3 takes no quantised weights, ZeRO no reference that is updated."""
+    """Whether the trainer supports it: ZeRO-3 not with quantised weights, ZeRO not with a reference that is updated."""
     h = experiment.hyperparameters
     quantised = h.load_in_4bit or h.load_in_8bit
     return not (quantised and name.startswith("zero3")) and not (name != "ddp" and h.trl.get("sync_ref_model"))
@@ -115,8 +115,8 @@ def _allowed(experiment: Experiment, name: str) -> bool:
 def _changes(
     experiment: Experiment, config: ModelConfig, work: Work, machine: Machine, memory: int, most_gpus: int
 ) -> Iterator[Change]:
-    """Every single change that needs less memory than now, cheapest first. Of a setting with several values: the first that
-    fits, else the strongest.
+    """Every single change that needs less memory, cheapest first. Of a setting with several values the first that fits, else
+    the strongest.
     """
     now = estimate(experiment, config, work, machine).total
     for settings in _candidates(experiment, config, work, machine, most_gpus):
@@ -180,7 +180,7 @@ def _tried(
     settings: Mapping[str, Any],
     cost: str,
 ) -> Change | None:
-    """The change with its total; None where the settings contradict each other."""
+    """The change with its memory; None if the settings contradict each other."""
     changed = _with(experiment, settings)
     if changed is None:
         return None

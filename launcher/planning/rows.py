@@ -1,6 +1,6 @@
-"""Rows: how many tokens a forward pass holds, and whether it keeps its activations. Pure.
+"""Rows: how many tokens a forward pass holds, and whether activations are kept or recomputed. Pure.
 
-``launcher plan`` and the trainer take this decision here, from the same numbers: what it says before a run is what the run does.
+``launcher plan`` and the trainer decide this here with the same numbers, so the plan says what the run will do.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from .sizes.model_config import ModelConfig
 from .sizes.state import Part, state, update_bytes
 from .tokens.work import Work
 
-SHARE: Final = 0.8  # of what the state leaves free: the rest is for fragmentation and the kernels' own buffers
+SHARE: Final = 0.8  # share of the memory beside the state; the rest is for fragmentation and the kernels' buffers
 CONTEXT: Final = 600 << 20  # bytes: CUDA context, workspaces of its libraries, compiled kernels
-GRAPHS: Final = 256 << 20  # bytes: the kernels of all recorded rows; a guess, as no GPU has measured it
-CPU_ROW: Final = 512  # tokens: longer rows leave the caches, and were slower on two cores
+GRAPHS: Final = 256 << 20  # bytes for the kernels of all recorded rows; a guess, not measured on a GPU
+CPU_ROW: Final = 512  # tokens; longer rows exceed the caches, and were slower on two cores
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The forward and backward passes of one rank. ``room`` and ``needed`` are bytes; None: the GPU's memory is unknown.
+    """Forward and backward passes of one rank. ``room`` and ``needed`` in bytes; None if the GPU's memory is unknown.
 
-    ``tokens``: of the longest pass. ``whole``: it holds the whole step. ``recompute``: gradient checkpointing is on.
-    ``needed``: of the smallest pass that is possible, without gradient checkpointing.
+    ``tokens``: of the longest pass. ``whole``: one pass holds the whole step. ``recompute``: gradient checkpointing is on.
+    ``needed``: for the smallest possible pass without gradient checkpointing.
     """
 
     tokens: int
     whole: bool
     recompute: bool
     packed: bool
-    by_memory: bool  # and not by ``per_device_train_batch_size``
+    by_memory: bool  # not by ``per_device_train_batch_size``
     adds: int  # bytes of the longest pass
     needed: int
     room: int | None
 
     @property
     def checkpointing(self) -> str:
-        """Why gradient checkpointing is on or off, in a sentence."""
+        """Why gradient checkpointing is on or off."""
         what = "the longest pair" if self.by_memory else "a micro-batch"
         room = f"{_gib(self.room or 0)} GiB are free"
         return f"gradient checkpointing {_on(self.recompute)}: without it {what} needs about {_gib(self.needed)} GiB, {room}"
 
     @property
     def sentence(self) -> str:
-        """How long the rows are, and how much of the free memory they take."""
+        """Length of the rows, and how much of the free memory they use."""
         whole = ", a whole step" if self.whole else ""
         return f"rows of up to {self.tokens:,} tokens{whole}: about {_gib(self.adds)} of {_gib(self.room or 0)} GiB that are free"
 
@@ -73,7 +73,7 @@ def ceiling(memory: int, gpu_memory_utilization: float) -> int:
 
 
 def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
-    """Whether the trainer packs rows without padding, as far as that is known without the model."""
+    """Whether the trainer packs rows without padding, as far as known without the model."""
     needs_plain = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) is not None
     window = config.window is not None and config.window < work.longest
     is_masked = h.attn_implementation in (None, "sdpa", "flex_attention")
@@ -81,33 +81,33 @@ def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
 
 
 def is_by_memory(machine: Machine, *, packed: bool) -> bool:
-    """Whether the free memory decides how long a row is, and ``per_device_train_batch_size`` does not.
+    """Whether free memory determines the row length instead of ``per_device_train_batch_size``.
 
-    Under ZeRO it does: a rank that runs out of memory alone cannot halve its rows, as all meet in each.
+    Not under ZeRO: a rank that runs out of memory cannot halve its rows alone, because all ranks synchronise in each pass.
     """
     return packed and machine.cuda and not machine.stage
 
 
 def idle_batch(experiment: Experiment) -> str | None:
-    """The notice for a run whose rows are by memory, where ``per_device_train_batch_size`` is set and changes nothing."""
+    """A notice if rows are determined by memory, so that a given ``per_device_train_batch_size`` has no effect."""
     h, name = experiment.hyperparameters, "per_device_train_batch_size"
     is_set = getattr(h, name) != type(h).model_fields[name].default
-    if not is_set or experiment.launch.global_batch_size is None:  # else it is a factor of the global batch
+    if not is_set or experiment.launch.global_batch_size is None:  # otherwise it is a factor of the global batch
         return None
     return f"{name} has no effect on the fast path on a GPU: a row is as long as the free memory allows"
 
 
 def rows_by_pairs(longest_pair: int, per_device: int, *, short: bool) -> int:
-    """Tokens of a row that holds at most ``per_device`` pairs; ``short``: for attention that long rows slow down."""
+    """Tokens of a row with at most ``per_device`` pairs. ``short``: for attention that long rows slow down."""
     room = per_device * longest_pair
     return max(longest_pair, min(CPU_ROW, room)) if short else room
 
 
 def choose_rows(passes: Passes, free: int | None, recompute: bool | None = None) -> Rows:
-    """The rows for a rank that may allocate ``free`` bytes before anything is on its GPU; None: nobody knows, or it has none.
+    """The rows of a rank that may allocate ``free`` bytes before anything is on its GPU. None: unknown, or no GPU.
 
-    ``recompute``: gradient checkpointing; None: as the experiment sets it. ``auto`` turns it on only where the smallest pass
-    does not fit without, never to make rows longer, and never on the CPU.
+    ``recompute``: gradient checkpointing; None: as in the experiment. ``auto`` enables it only if the smallest pass does not
+    fit without it, never to make rows longer, and never on the CPU.
     """
     stays = sum(part.size for part in state(passes.h, passes.config, passes.machine)[0])
     room = None if free is None else max(0, int(SHARE * (free - stays)))
@@ -121,7 +121,7 @@ def choose_rows(passes: Passes, free: int | None, recompute: bool | None = None)
 
 @dataclass(frozen=True)
 class Passes:
-    """The forward and backward passes of one rank in a step; ``packed``: without padding, and every prompt once."""
+    """The passes of one rank in a step. ``packed``: without padding, and with every prompt only once."""
 
     experiment: Experiment
     config: ModelConfig
@@ -135,18 +135,18 @@ class Passes:
 
     @property
     def share(self) -> int:
-        """Tokens of the rank's largest share of a step, at most."""
+        """Largest share of a step on one rank, in tokens."""
         pairs = -(-self.experiment.global_batch // self.machine.world)
         return self.work.longest_together(pairs) if self.packed else self.work.sequences * pairs * self.work.longest
 
     @property
     def least(self) -> int:
-        """Tokens of the smallest pass that a run needs: the longest pair, also as TRL computes it to be compared with."""
+        """Tokens of the smallest possible pass: the longest pair, also in TRL's form for the comparison."""
         as_trl = self.work.sequences * self.work.longest
         return as_trl if is_by_memory(self.machine, packed=self.packed) else max(as_trl, self._by_pairs)
 
     def row(self, room: int | None, recompute: bool) -> int:
-        """Tokens of the longest pass, for ``room`` bytes: at least the longest pair, at most the share of a step."""
+        """Tokens of the longest pass in ``room`` bytes: at least the longest pair, at most the share of a step."""
         if not is_by_memory(self.machine, packed=self.packed):
             return self._by_pairs
         longest = self.work.longest_pair
@@ -162,23 +162,23 @@ class Passes:
 
     @property
     def _by_pairs(self) -> int:
-        """Tokens of the longest pass with as many pairs as ``per_device_train_batch_size`` allows."""
+        """Tokens of the longest pass with ``per_device_train_batch_size`` pairs."""
         per_device = self.h.per_device_train_batch_size
         if not self.packed:
             return self.work.sequences * per_device * self.work.longest
         return min(self.share, rows_by_pairs(self.work.longest_pair, per_device, short=not self.machine.cuda))
 
     def size(self, row: int, recompute: bool) -> int:
-        """Bytes that a pass of ``row`` tokens, or the update after it, adds at the peak."""
+        """Peak bytes that a pass of ``row`` tokens, or the update after it, adds."""
         return sum(part.size for part in self.parts(row, recompute))
 
     def parts(self, row: int, recompute: bool) -> list[Part]:
-        """What a forward and backward pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
+        """What a pass of ``row`` tokens holds at its peak, or the update after it if that is more."""
         config, numbers, trains = self.config, numbers_of(self.h, self.machine), self._trains
         read = self._places(row) if self._attends.segments else None
         kept = kept_bytes(config, row, numbers, trains, self._attends, recompute=recompute, read=read)
         if recompute and not trains.full:
-            kept += cast_bytes(config, numbers, trains)  # made once a step: trainer.step.forward.halves
+            kept += cast_bytes(config, numbers, trains)  # made once per step, see trainer.step.forward.halves
         form = "packed" if self.packed else "padded"
         how = "gradient checkpointing" if recompute else "no gradient checkpointing"
         parts = [Part("activations", kept, f"{row:,} tokens in a {form} pass, {how}")]
@@ -194,7 +194,7 @@ class Passes:
         return parts
 
     def _places(self, row: int) -> int:
-        """Tokens of a pass of ``row`` tokens whose outputs are read."""
+        """Tokens of a pass whose logits are computed."""
         return row if not self.packed else -(-row * self.work.answers // max(1, self.work.packed))
 
     @cached_property
@@ -206,12 +206,11 @@ class Passes:
         return update_bytes(self.h, self.config, self.machine)
 
     def _moments(self, row: int, recompute: bool, numbers: Numbers, trains: Trains) -> Iterator[Part]:
-        """What comes to the kept activations, at each moment that may be the peak."""
+        """What is added to the kept activations at each moment that may be the peak."""
         config, cuda = self.config, self.machine.cuda
         places = self._places(row)
-        trains_head = (
-            trains.full or trains.head
-        ) and row < self.share  # else its gradient is the pass's own, and nothing is added to it
+        # A gradient from one pass alone needs no second one to add it to.
+        trains_head = (trains.full or trains.head) and row < self.share
         is_frozen = self.packed and trains.frozen_head
         logits = head_bytes(config, places, numbers, cuda=cuda, trained=trains_head, frozen=is_frozen)
         chunks = (
@@ -227,7 +226,7 @@ class Passes:
             yield Part("forward", casts, "16-bit copies of the weights, and the logits; the backward pass begins without them")
 
     def _is_replayed(self, *, recompute: bool) -> bool:
-        """Whether rows become CUDA graphs: see ``trainer.step.choosing.replayed``."""
+        """Whether rows become CUDA graphs, see ``trainer.step.choosing.replayed``."""
         is_whole = not (self.h.load_in_4bit or self.h.load_in_8bit)
         wanted = self.h.compile == "graphs" and is_whole and not recompute
         return wanted and is_by_memory(self.machine, packed=self.packed)

@@ -1,5 +1,5 @@
-"""The processes that work with the weights of a run that has ended, one module each: ``python -m trainer.after.score …``.
+"""Processes that work with trained weights, one module each: ``python -m trainer.after.score …``.
 
-The launcher starts them (``launcher/after/tool.py``). Every one loads weights by ``loaded``.
-Others take ``loaded.load`` and ``conversation.Conversation``.
+The launcher starts them (``launcher/after/tool.py``). All load weights through ``loaded``. Others take ``loaded.load`` and
+``conversation.Conversation``.
 """

@@ -1,4 +1,4 @@
-"""An adapter over a model without numbers: which parameters it changes, and each of them merged by PEFT's own code."""
+"""An adapter on a model without weights: which parameters it changes, and PEFT's own code to merge each of them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _NAME: Final = "default"
 
 
 class Adapted:
-    """``changed``: what the adapter makes of each parameter that it changes, by the parameter's name in the model.
+    """``changed``: parameter name in the model -> function that merges the adapter into it.
 
-    A merge takes the parameter's numbers in fp32, which it may overwrite, and returns the merged ones in fp32.
+    The function receives the parameter's values in fp32, may overwrite them, and returns the merged ones in fp32.
     """
 
     def __init__(self, model: nn.Module, folder: Path):
-        """``model`` has no numbers (see :func:`hollow`) and belongs to this adapter afterwards.
+        """``model``: without values (see :func:`hollow`); it belongs to this object afterwards.
 
-        Raises LauncherError where peft cannot merge the adapter in ``folder``, or it does not fit the model.
+        Raises LauncherError if peft cannot merge the adapter in ``folder``, or if it does not fit the model.
         """
         self.config = _config(folder)
         own = {name for name, _ in model.named_parameters()}
@@ -43,7 +43,7 @@ class Adapted:
             self._add(_plain(path.removeprefix("base_model.model.")), module, folder)
         for path, parameter in adapted.get_base_model().named_parameters():
             name = _plain(path)
-            if name in own and name not in self.changed and not _is_hollow(parameter):  # biases, where the adapter has them
+            if name in own and name not in self.changed and not _is_hollow(parameter):  # biases, if the adapter has them
                 self.changed[name] = _replaced(parameter)
 
     def _add(self, plain: str, module: nn.Module, folder: Path) -> None:
@@ -64,9 +64,9 @@ class Adapted:
 
 
 def hollow(model: nn.Module) -> nn.Module:
-    """``model``, made on the meta device, with parameters that lie on the CPU and take no memory: one number each.
+    """``model`` from the meta device, with parameters on the CPU that take no memory: one number each, expanded.
 
-    PEFT puts an adapter's numbers where the base's are, and none can be put on the meta device.
+    PEFT puts an adapter on the device of its base weights, and nothing can be stored on the meta device.
     """
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
@@ -87,7 +87,7 @@ def _is_hollow(tensor: Tensor) -> bool:
 
 
 def _merged(module: Any, name: str) -> Merge:
-    """PEFT's merge of a layer, run with the numbers of its parameter ``name``; its other parameters are zeros meanwhile."""
+    """PEFT's merge of a layer for its parameter ``name``; meanwhile its other parameters are zero."""
 
     def merge(numbers: Tensor) -> Tensor:
         base = module.get_base_layer()
@@ -113,7 +113,7 @@ def _replaced(parameter: Tensor) -> Merge:
 
 
 def _config(folder: Path) -> Any:
-    """The adapter's settings; raises LauncherError where it is not a LoRA, or stands for more than its own files hold."""
+    """The adapter's settings. Raises LauncherError if it is not a LoRA, or needs more than its own files."""
     config = PeftConfig.from_pretrained(str(folder))
     kind = getattr(config.peft_type, "value", config.peft_type)
     if kind != "LORA":

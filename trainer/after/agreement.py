@@ -1,4 +1,4 @@
-"""Whether merged weights give the log-probabilities of base and adapter, within what rounding them explains."""
+"""Checks that merged weights give the same log-probabilities as base plus adapter, up to rounding."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..inputs.models.model import Precision, load_model
 from .weight_files import WeightFiles
 
 PAIRS: Final = 4
-GPU_TOKENS: Final = 4096  # of all sequences, each of which is cut to its share
+GPU_TOKENS: Final = 4096  # of all sequences together; each is cut to its share
 CPU_WORK: Final = 1e11  # weights x tokens: seconds on two cores
 LEAST: Final = 48  # tokens of a sequence: rather fewer sequences than shorter ones
-TIMES: Final = 4.0  # a right merge rounds like the second rounding that it is measured with: 1 is expected, 4 never seen
-FLOOR: Final = 1e-4  # nats a token: what fp32's own sums may differ by
-# For an adapter without a run, whose pairs are not known.
+TIMES: Final = 4.0  # in units of a second rounding: a correct merge gives about 1; 4 was never seen
+FLOOR: Final = 1e-4  # nats per token that fp32 sums may differ by
+# For an adapter without a run, whose pairs are unknown.
 PLAIN: Final = (
     Pair(None, "When does the library open?", "At 9:00 from Monday to Friday, at 10:00 on Saturday.", "It opens early.", 1),
     Pair(None, "How do I boil an egg?", "Put it into boiling water for seven minutes, then cool it.", "You boil it.", 2),
@@ -37,9 +37,9 @@ Ids = tuple[list[int], list[int]]  # ids of a prompt, and of an answer
 
 @dataclass(frozen=True)
 class Agreement:
-    """Differences of log-probabilities, in nats: ``mean`` over tokens, ``largest`` of a whole answer.
+    """Differences of log-probabilities in nats: ``mean`` per token, ``largest`` of a whole answer.
 
-    ``noise``: the mean difference that rounding the merged weights once more makes.
+    ``noise``: mean difference caused by rounding the merged weights once more.
     """
 
     answers: int
@@ -51,12 +51,12 @@ class Agreement:
 
     @property
     def limit(self) -> float:
-        """Of ``mean``. Rounding is known by its size alone, and the second rounding is a fair sample of the first."""
+        """Upper limit of ``mean``. Only the size of the rounding error is known, and a second rounding is a fair sample of it."""
         return max(TIMES * self.noise, FLOOR)
 
     @property
     def holds(self) -> bool:
-        return self.mean <= self.limit  # also false for nan
+        return self.mean <= self.limit  # also False for NaN
 
     def json(self) -> dict[str, Any]:
         return {**vars(self), "limit": self.limit}
@@ -80,10 +80,10 @@ def compare(
     sequences: Iterable[Ids],
     rounded: tuple[torch.dtype, Collection[str] | None],
 ) -> Agreement:
-    """Loads base and adapters, then the merged model, as transformers and PEFT do, and computes both on the same tokens.
+    """Loads base and adapters, then the merged model, with transformers and PEFT, and computes both on the same tokens.
 
-    ``rounded``: the dtype of the merged weights, and the parameters that were rounded to it (None: all). Raises LauncherError
-    where the weights do not fit into this machine's memory.
+    ``rounded``: dtype of the merged weights, and the parameters that were rounded to it (None: all). Raises LauncherError if
+    the weights do not fit into memory.
     """
     numbers = WeightFiles.of(base).numbers
     device, dtype = place(numbers)
@@ -105,7 +105,7 @@ def compare(
 
 
 def room() -> int:
-    """Bytes of memory that are free on the CPU, in this process's control group too."""
+    """Free bytes of main memory, within this process's control group."""
     pages: int = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     found = [_meminfo() or pages]
     group = Path("/sys/fs/cgroup")
@@ -127,7 +127,7 @@ def _meminfo() -> int | None:
 
 
 def _cut(sequences: Sequence[Ids], tokens: int) -> list[Ids]:
-    """The first sequences, with the ends of their prompts and the beginnings of their answers: at most ``tokens`` in all."""
+    """The first sequences, with the end of each prompt and the beginning of each answer: at most ``tokens`` in all."""
     kept = sequences[: max(1, tokens // LEAST)]
     share = max(2, tokens // max(1, len(kept)))
     return [
@@ -137,9 +137,9 @@ def _cut(sequences: Sequence[Ids], tokens: int) -> list[Ids]:
 
 
 def place(numbers: int) -> tuple[torch.device, torch.dtype]:
-    """The GPU or the CPU, in fp32 or 16 bits: the first that ``numbers`` weights fit into, with a quarter left for the rest.
+    """(device, dtype) for ``numbers`` weights: the first of GPU and CPU, fp32 and 16 bits, that fits with a quarter left free.
 
-    Raises LauncherError where they fit nowhere.
+    Raises LauncherError if nothing fits.
     """
     free = {"cuda": torch.cuda.mem_get_info()[0]} if torch.cuda.is_available() else {}
     free["cpu"] = room()
@@ -154,7 +154,7 @@ def place(numbers: int) -> tuple[torch.device, torch.dtype]:
 
 @torch.no_grad()
 def _log_probs(model: Any, device: torch.device, sequences: Sequence[Ids]) -> list[Tensor]:
-    """The log-probability of each token of each answer, fp64 on the CPU."""
+    """Log-probability of each answer token, one fp64 tensor per sequence on the CPU."""
     model = model.to(device).eval()
     found = []
     for prompt, answer in sequences:
@@ -167,9 +167,9 @@ def _log_probs(model: Any, device: torch.device, sequences: Sequence[Ids]) -> li
 
 @torch.no_grad()
 def _round_again(model: Any, dtype: torch.dtype, names: Collection[str] | None) -> None:
-    """Moves each rounded number by an error like that of its rounding: evenly spread over a step of ``dtype``.
+    """Shifts each rounded value by a random error of the size of its rounding: uniform over one step of ``dtype``.
 
-    A number's step is between eps/2 and eps of it; 0.72 eps is the mean over the binades.
+    A value's step is between eps/2 and eps times the value; 0.72 eps is the mean over the binades.
     """
     step = 0.72 * torch.finfo(dtype).eps
     factors = torch.rand(2**22, generator=torch.Generator().manual_seed(1)).sub_(0.5).mul_(step).add_(1)

@@ -1,4 +1,4 @@
-"""Batches: many prompts answered together, the longest first, padded on the left; as many at once as memory has room for."""
+"""Answers many prompts together: longest first, padded on the left, as many at once as memory allows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..output import say
 from .conversation import on, positions
 from .loaded import Loaded
 
-Batch = list[int]  # places of prompts
+Batch = list[int]  # indices of prompts
 Told = Callable[[Batch, dict[str, list[Answer]]], None]
 
 
 def check_lengths(prompts: Sequence[list[int]], rows: Sequence[int], loaded: Loaded, source: str) -> None:
-    """Raises DataError for every prompt of ``source`` that leaves the model no position for an answer."""
+    """Raises DataError for every prompt of ``source`` that leaves no position for an answer."""
     limit = positions(loaded)
     mistakes = [
         Mistake(
@@ -38,9 +38,9 @@ def check_lengths(prompts: Sequence[list[int]], rows: Sequence[int], loaded: Loa
 
 
 def answered(loaded: Loaded, prompts: Sequence[list[int]], wish: Wish, sides: Sequence[str], told: Told) -> None:
-    """Answers every prompt on every side; ``told`` gets the places of a batch and each side's answers in their order.
+    """Answers every prompt with every model. ``told`` receives the indices of a batch, and each model's answers in that order.
 
-    Where memory runs out the batch is halved; raises torch's error where one prompt alone does not fit.
+    If memory runs out the batch is halved. Raises torch's error if a single prompt does not fit.
     """
     size = batch_size(loaded, max(map(len, prompts), default=0) + wish.most)
     is_stateful = bool(getattr(loaded.causal, "_is_stateful", False))
@@ -64,9 +64,10 @@ def answered(loaded: Loaded, prompts: Sequence[list[int]], wish: Wish, sides: Se
 
 
 def batches(prompts: Sequence[list[int]], size: int, *, one_length: bool, room: int | None) -> list[Batch]:
-    """Places, the longest first, ``size`` at a time. A prompt of more than ``room`` tokens is alone: its answer must be shorter.
+    """Indices in batches of ``size``, longest first. A prompt longer than ``room`` tokens is alone, because its answer must be
+    shorter.
 
-    ``one_length``: no padding, for a model whose state would read it.
+    ``one_length``: without padding, for models whose recurrent state would include it.
     """
     found: list[Batch] = []
     for place in sorted(range(len(prompts)), key=lambda place: -len(prompts[place])):
@@ -84,7 +85,7 @@ def _room(loaded: Loaded, wish: Wish) -> int | None:
 
 
 def batch_size(loaded: Loaded, tokens: int) -> int:
-    """How many prompts of ``tokens`` tokens, answers included, are generated together."""
+    """How many prompts are generated together. ``tokens``: per prompt including its answer."""
     if loaded.device.type != "cuda":
         return ON_CPU
     each = _cache_bytes(loaded) * tokens
@@ -93,7 +94,7 @@ def batch_size(loaded: Loaded, tokens: int) -> int:
 
 
 def _cache_bytes(loaded: Loaded) -> int:
-    """Bytes of keys and values of one token in all layers; 0 where the configuration does not tell."""
+    """Bytes of keys and values per token in all layers; 0 if the configuration does not show it."""
     config: Any = loaded.causal.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
     layers, hidden = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)

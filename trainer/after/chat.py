@@ -31,7 +31,7 @@ def main(requests: Requests) -> None:
 
 
 def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path) -> None:
-    """Answers requests until the launcher goes away."""
+    """Answers requests until the launcher disconnects."""
     from ..evaluation.generation import Wish
     from .conversation import Conversation, sides_of
     from .loaded import find
@@ -40,7 +40,7 @@ def talk(requests: Requests, folder: Path, settings: dict[str, Any], cache: Path
     with_base, lost = settings["base"], list[str]()
     try:
         found = find(folder, cache, with_start=with_base)
-    except ExperimentError as error:  # also of a run that was trained elsewhere, with paths of there
+    except ExperimentError as error:  # also for a run trained elsewhere, with that machine's paths
         found, with_base = find(folder, cache), False
         lost = [Warned(f"no base model beside the trained one: {error.mistakes[0].what}")]
     prompted = Prompted.of(found)

@@ -1,4 +1,4 @@
-"""Conversation: several turns with the base model and with the trained one, each with a history of its own."""
+"""A conversation with the base model and the trained one, each with its own history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE, TRAINED, MODEL = "base", "trained", "model"
 
 
 def sides_of(loaded: Loaded, *, with_base: bool) -> tuple[str, ...]:
-    """Who answers, in order: base and trained; a model that nobody trained here is one side."""
+    """The models that answer, in order: base, trained. An untrained model is one side."""
     if loaded.target.run is None and loaded.target.adapter is None:
         return (MODEL,)
     base = (BASE,) if with_base and loaded.has_base else ()
@@ -25,7 +25,7 @@ def sides_of(loaded: Loaded, *, with_base: bool) -> tuple[str, ...]:
 
 
 class Conversation:
-    """The sides of one model, their histories, and how they answer."""
+    """The models, their histories, and how they answer."""
 
     def __init__(self, loaded: Loaded, prompted: Prompted, wish: Wish, sides: Sequence[str]):
         self.sides = tuple(sides)
@@ -34,18 +34,18 @@ class Conversation:
         self._asked = 0
 
     def reset(self) -> None:
-        """Forgets all turns."""
+        """Clears the history."""
         for turns in self._turns.values():
             turns.clear()
 
     def ask(
         self, text: str, told: Told = lambda side, piece: None, stopped: Callable[[], bool] = lambda: False
     ) -> dict[str, Answer]:
-        """Each side's answer to ``text``; ``told`` gets (side, piece of its text) as it is generated.
+        """Each model's answer to ``text``. ``told`` receives (model, piece of text) while it is generated.
 
-        Once ``stopped`` is true, the answer in the making ends there and is remembered, and the sides after it do not answer.
-        Raises UsageError where a side has no room left, DataError where the chat template refuses the conversation; nothing is
-        remembered then.
+        When ``stopped`` becomes true, the current answer ends and is kept in the history; the remaining models do not answer.
+        Raises UsageError if a model has no position left, DataError if the chat template rejects the conversation; then the
+        history is unchanged.
         """
         user = ("user", self._prompted.prompt.message(text))
         prompts = {side: self._prompted.ids([*self._turns[side], user]) for side in self.sides}
@@ -73,7 +73,7 @@ class Conversation:
         return found
 
     def _fitting(self, length: int) -> Wish:
-        """The wish, with no more tokens than the model has positions for."""
+        """The options, with at most as many tokens as the model has positions left."""
         limit = positions(self._loaded)
         if limit is None:
             return self._wish
@@ -83,11 +83,11 @@ class Conversation:
 
 
 def on(loaded: Loaded, side: str) -> AbstractContextManager[None]:
-    """The model is ``side`` for as long as this lasts; the base side is what the training began with, as in a run's samples."""
+    """Makes the model ``side`` during the block. The base side is what training began with, as in a run's samples."""
     return loaded.started() if side == BASE else nullcontext()
 
 
 def positions(loaded: Loaded) -> int | None:
-    """How many tokens the model reads at most; None where it does not tell."""
+    """The model's maximum number of tokens; None if unknown."""
     limit = getattr(loaded.causal.config.get_text_config(), "max_position_embeddings", None)
     return int(limit) if limit else None

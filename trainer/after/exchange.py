@@ -1,4 +1,6 @@
-"""A process of this room: it works, answers the launcher's requests, and prints how it ended (``launcher/job/exchange.py``)."""
+"""A process of this room: answers the launcher's requests, and prints a result or an error at its end
+(``launcher/job/exchange.py``).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,9 @@ _LOCK: Final = Lock()
 
 
 class Requests:
-    """What the launcher asks, one after the other. ``stop``: it wants no more of the answer that is being made.
+    """The launcher's requests, one after the other. ``stop``: the rest of the current answer is not wanted.
 
-    Where the launcher goes away, this process ends at once.
+    If the launcher disconnects, this process ends at once.
     """
 
     def __init__(self) -> None:
@@ -37,7 +39,7 @@ class Requests:
             yield self._queue.get()
 
     def _read(self) -> None:
-        is_attached = False  # somebody may start the module by hand, without a standard input
+        is_attached = False  # the module may be started by hand, without standard input
         for line in sys.stdin:
             found = decoded(line)
             is_attached = is_attached or found is not None
@@ -52,7 +54,7 @@ class Requests:
 
 
 class _Lines:
-    """The output of stages: as events, which no other thread's line can split."""
+    """Output of stages as events, so that lines of threads do not mix."""
 
     def line(self, text: str) -> None:
         tell({"line": text})
@@ -62,14 +64,14 @@ class _Lines:
 
 
 def tell(data: Mapping[str, Any]) -> None:
-    """Prints an answer, without secrets."""
+    """Prints a message, without secrets."""
     with _LOCK:
         sys.stdout.write(encoded(REDACTOR.value(data)) + "\n")
         sys.stdout.flush()
 
 
 def serve(work: Callable[[Requests], Any]) -> None:
-    """Runs ``work`` as this process's, and prints its result, or its error, as the last answer."""
+    """Runs ``work`` and prints its result, or its error, as the last message."""
     os.environ.update(secrets())
     learn_environment()
     with using(_Lines()):
@@ -81,9 +83,9 @@ def _ended(work: Callable[[Requests], Any], requests: Requests) -> Mapping[str, 
         return {"answer": work(requests)}
     except LauncherError as error:
         return {"error": error_of(error)}
-    except Exception as error:  # a library's own
+    except Exception as error:  # an error of a library
         code, text = how_it_failed(error)
-        if code == MemoryShortage.exit_code:  # its sentence is a training's
+        if code == MemoryShortage.exit_code:  # its message is about training
             text = f"out of memory ({error})"
         return {"error": {"code": code, "text": text, "mistakes": []}}
 

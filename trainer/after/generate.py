@@ -41,7 +41,7 @@ def main(requests: Requests) -> int:
 def generated(
     folder: Path, prompts: list[tuple[int, str]], settings: dict[str, Any], cache: Path, chats: Mapping[int, Chat] | None = None
 ) -> int:
-    """How many prompts were answered; see above for the answers."""
+    """Answers the prompts as described above, and returns how many were answered."""
     from ..evaluation.generation import Wish
     from .batches import answered, check_lengths
     from .conversation import sides_of

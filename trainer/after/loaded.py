@@ -1,4 +1,4 @@
-"""Loaded: the weights of a run that has ended, of an adapter or of a model, ready to compute. The one place that loads them."""
+"""Loaded: trained weights, ready to compute: of a run, an adapter or a model. The only place that loads them."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ..output import notices, stage
 from ..processes.ranks.machine import Device
 
 Prepare = Callable[[Any], None]
-START: Final = "start"  # name of the adapter that the training started from, beside the trained one
+START: Final = "start"  # name of the adapter that training started from, beside the trained one
 
 
 @dataclass(frozen=True)
 class Found:
-    """All but the weights: what is found before they are loaded. ``path``: the base model's folder or hub id."""
+    """Everything known before the weights are loaded. ``path``: the base model's folder or hub id."""
 
     tokenizer: PreTrainedTokenizerBase
     target: Target
@@ -40,10 +40,10 @@ class Found:
     path: str
     device: torch.device
     precision: Precision
-    start: Start | None  # the adapter that the run's training started from
+    start: Start | None  # the adapter that training started from
 
     def load(self, prepare: Prepare | None = None) -> Loaded:
-        """Loads the weights; ``prepare`` gets the model before an adapter is put on it. Raises what ``load_model`` raises."""
+        """Loads the weights. ``prepare`` receives the model before an adapter is added. Raises what ``load_model`` raises."""
         adapter = self.target.adapter
         source = self.path if adapter is not None else str(self.target.weights)
         with stage(f"loading the weights{weights_size(source)}"):
@@ -66,35 +66,35 @@ class Found:
 
 @dataclass(frozen=True)
 class Loaded(Found):
-    """``model``: a PeftModel in evaluation mode, or whole weights."""
+    """``model``: a PeftModel or whole weights, in evaluation mode."""
 
     model: Any
 
     @property
     def has_base(self) -> bool:
-        """Whether the model below can be had by switching an adapter off."""
+        """Whether disabling an adapter gives the base model."""
         return isinstance(self.model, PeftModel)
 
     @property
     def causal(self) -> Any:
-        """The model that generates: with the adapter's layers in it, without PEFT around it."""
+        """The model that generates: with adapter layers, without PEFT's wrapper."""
         return self.model.get_base_model() if self.has_base else self.model
 
     @contextmanager
     def base(self) -> Iterator[None]:
-        """The adapter is switched off for as long as this lasts; nothing is loaded a second time."""
+        """Disables the adapter during the block. Loads nothing again."""
         assert self.has_base, "whole weights have nothing to switch off"
         with self.model.disable_adapter():
             yield
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision of the training's step."""
+        """The autocast context of a training step."""
         half = torch.bfloat16 if self.precision.bf16 else torch.float16 if self.precision.fp16 else None
         return nullcontext() if half is None else torch.autocast(self.device.type, dtype=half)
 
     @contextmanager
     def started(self) -> Iterator[None]:
-        """The model is what the training started from: with the adapter that it started from, or with none."""
+        """During the block the model is what training started from: with the adapter that it started from, or without any."""
         if self.start is None:
             with self.base():
                 yield
@@ -106,7 +106,7 @@ class Loaded(Found):
             self.model.set_adapter("default")
 
     def reference(self, prepare: Prepare | None = None) -> Any:
-        """The model that the training began with: this one where an adapter can be switched off, else a second one."""
+        """The model that training began with: this one with its adapter disabled, or a second model."""
         if self.has_base:
             return self.model
         with stage(f"loading the reference{weights_size(self.path)}"):
@@ -115,11 +115,11 @@ class Loaded(Found):
 
 
 def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool = False) -> Found:
-    """What loads the weights in ``folder`` (see ``Target.of``); paths of the experiment lie below the working directory.
+    """Finds the weights in ``folder`` (see ``Target.of``). Paths in the experiment are relative to the working directory.
 
-    ``masters``: whole weights in the precision that a full fine-tuning keeps them in, and not in that of its step.
-    ``with_start``: also the adapter that the training started from, which its reference needs. Raises what
-    ``Target.of``, ``check_loaded``, ``recorded_base`` and ``load_tokenizer`` raise.
+    ``masters``: whole weights in the precision that full fine-tuning stores, not in that of its step. ``with_start``: also the
+    adapter that training started from, which the reference needs. Raises what ``Target.of``, ``check_loaded``,
+    ``recorded_base`` and ``load_tokenizer`` raise.
     """
     target = Target.of(folder)
     if target.adapter is not None:
@@ -136,7 +136,7 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
         notices(said)
     located = locate(wanted, Path(), cache, first=True, commit=commit, own=own)
     path = located.path
-    if target.run is not None:  # its adapter fits the commit that it was trained on
+    if target.run is not None:  # the adapter fits the commit that it was trained on
         path, said = recorded_base(target.run, experiment, path)
         notices(said)
     place = torch.device("cuda" if device.cuda else "cpu")
@@ -145,14 +145,12 @@ def find(folder: Path, cache: Path, *, masters: bool = False, with_start: bool =
 
 
 def load(folder: Path, cache: Path) -> Loaded:
-    """The weights in ``folder``, in the precision of the training's step."""
+    """The weights in ``folder``, in the precision of a training step."""
     return find(folder, cache).load()
 
 
 def _fitting(experiment: Experiment, device: Device) -> tuple[Experiment, list[str]]:
-    """``experiment`` without what the training's machine had and this one lacks, and notices: nobody can change a run that is
-    done.
-    """
+    """``experiment`` without features that this machine lacks, and notices about them."""
     h = experiment.hyperparameters
     lacking = []
     if (h.torch_dtype == "float16" and not device.cuda) or (h.torch_dtype == "bfloat16" and device.cuda and not device.bf16):
@@ -170,7 +168,7 @@ def _fitting(experiment: Experiment, device: Device) -> tuple[Experiment, list[s
 
 
 def _tokenizer(target: Target, experiment: Experiment, path: str) -> PreTrainedTokenizerBase:
-    """That of the model; an adapter that nobody trained here, or that the training started from, may have brought its own."""
+    """The model's tokenizer, or the one of an adapter that brought its own."""
     is_own = target.run is None or experiment.adapter is not None
     if is_own and target.adapter is not None and any((target.adapter / name).is_file() for name in TOKENIZER_FILES):
         tokenizer = AutoTokenizer.from_pretrained(str(target.adapter))

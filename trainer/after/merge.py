@@ -45,7 +45,7 @@ def main(requests: Requests) -> Mapping[str, Any]:
 
 
 def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache: Path) -> Mapping[str, Any]:
-    """Writes the merged model into ``out``; raises LauncherError where it is not base and adapter, by their log-probabilities."""
+    """Writes the merged model to ``out``. Raises LauncherError if its log-probabilities differ from base plus adapter."""
     import torch
 
     from .agreement import place
@@ -54,12 +54,12 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
     experiment = _plain(target.settings)
     if target.adapter is None:
         raise LauncherError(f"{target.weights} has whole weights: nothing to merge")
-    base, adapters = _base_folder(target, cache), [target.adapter]  # one that was trained on a merged one holds both
+    base, adapters = _base_folder(target, cache), [target.adapter]  # an adapter trained on a merged one holds both
     merging = Merging(base, adapters, trust_remote_code=experiment.hyperparameters.trust_remote_code)
     chosen = None if dtype is None else getattr(torch, dtype)
     _check_disk(out, merging.bytes(chosen) + _copied(base))
     if compare:
-        place(merging.files.numbers)  # refuses before anything is written
+        place(merging.files.numbers)  # raises before anything is written
     outcome = _write(merging, out, chosen)
     _copy_beside(base, target.weights, out, outcome)
     _describe(target, base, out)
@@ -78,7 +78,7 @@ def merged(target: Target, out: Path, dtype: str | None, *, compare: bool, cache
 
 
 def _base_folder(target: Target, cache: Path) -> Path:
-    """The folder with the base's files; those of a hub id are at the run's commit, or at the newest without a run."""
+    """The folder with the base model's files. A hub id is resolved at the run's commit, or at the newest one without a run."""
     from huggingface_hub import hf_hub_download
 
     from ..inputs.hub import at_commit, from_hub
@@ -102,13 +102,13 @@ def _base_folder(target: Target, cache: Path) -> Path:
 
 
 def _plain(experiment: Experiment) -> Experiment:
-    """The experiment with 16-bit weights, what is merged into, and an attention that computes in any precision."""
+    """The experiment with unquantised 16-bit weights, the merge target, and attention that works in any precision."""
     plain = {"load_in_4bit": False, "load_in_8bit": False, "attn_implementation": None}
     return experiment.model_copy(update={"hyperparameters": experiment.hyperparameters.model_copy(update=plain)})
 
 
 def _check_disk(folder: Path, needed: int) -> None:
-    """Raises LauncherError where ``folder``'s disk has no room for ``needed`` bytes."""
+    """Raises LauncherError if ``folder``'s disk has less than ``needed`` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise LauncherError(
@@ -118,7 +118,7 @@ def _check_disk(folder: Path, needed: int) -> None:
 
 
 def _copy_beside(base: Path, weights: Path, out: Path, outcome: Outcome) -> None:
-    """Copies what lies beside the base's weights, then the adapter's own tokenizer, and writes the configuration."""
+    """Copies the files beside the base's weights, then the adapter's own tokenizer, and writes the configuration."""
     own = any((weights / name).is_file() for name in TOKENIZER_FILES)
     for folder in (base, weights) if own else (base,):
         for file in _beside(folder):
@@ -138,7 +138,7 @@ def _copy_beside(base: Path, weights: Path, out: Path, outcome: Outcome) -> None
 
 
 def _describe(target: Target, path: Path, out: Path) -> None:
-    """Writes the model card of a run's weights; an adapter without a run has no record to write it from."""
+    """Writes the model card. An adapter without a run has no record to write it from."""
     from ..card.base import Base
     from ..card.card import write_card
 
@@ -148,7 +148,7 @@ def _describe(target: Target, path: Path, out: Path) -> None:
 
 
 def _sequences(target: Target, experiment: Experiment, tokenizer: Any, cache: Path) -> list[Ids]:
-    """Token ids of the run's first pairs, as it trained on them; of short sentences for an adapter without a run."""
+    """Token ids of the run's first pairs, as trained on; short sentences for an adapter without a run."""
     from ..inputs.tokens.tokens import tokenize
     from .agreement import PAIRS, PLAIN
 
@@ -215,7 +215,7 @@ def _notices(outcome: Outcome) -> list[str]:
 
 
 def _beside(folder: Path) -> list[Path]:
-    """Files of a model that are no weights: configuration, tokenizer, template, generation settings, own code, licence."""
+    """Files of a model other than weights: configuration, tokenizer, template, generation settings, code, licence."""
     return [
         file for file in sorted(folder.iterdir()) if file.is_file() and not any(fnmatch(file.name, one) for one in _NOT_COPIED)
     ]

@@ -1,7 +1,7 @@
-"""Merging: a model's files with adapters added to them, tensor by tensor, so that no more than one group is in memory.
+"""Adds adapters to a model's weight files tensor by tensor, with only one group in memory at a time.
 
-The written tensors have the names and the files of the base's own. transformers knows how those become a model's parameters: some
-are renamed, some joined (a mixture's experts). A group is what becomes parameters together.
+Written tensors keep the names and files of the base model. transformers maps those to parameters: it renames some and joins
+others (the experts of a mixture). A group is the set of tensors that become parameters together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WIDE: Final = (torch.float32, torch.float64)
 
 @dataclass
 class Group:
-    """Tensors of the files that become parameters together; ``sources``: their names -> the pattern that took each."""
+    """Tensors that become parameters together. ``sources``: tensor name -> the pattern that matched it."""
 
     first: str  # the first parameter's name
     converter: WeightConverter | None
@@ -45,7 +45,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Outcome:
-    """``changed``: parameters with a delta; ``untied``: output embeddings that had to be written beside the input's."""
+    """``changed``: parameters with a delta. ``untied``: output embeddings that had to be written separately from the input
+    embedding.
+    """
 
     tensors: int
     changed: int
@@ -55,10 +57,10 @@ class Outcome:
 
 
 class Merging:
-    """Adapters over the model in a folder. What they change is known before a number is read."""
+    """Adapters on the model in a folder. Which parameters they change is known before any weight is read."""
 
     def __init__(self, base: Path, adapters: Sequence[Path], *, trust_remote_code: bool = False):
-        """``adapters``: one on the other, the first on the base. Raises LauncherError where they cannot be merged into it."""
+        """``adapters``: applied in order, the first on the base. Raises LauncherError if they cannot be merged."""
         self.files = WeightFiles.of(base)
         config = AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code, local_files_only=True)
         _check_plain(base, config)
@@ -73,9 +75,9 @@ class Merging:
         self._check_found()
 
     def write(self, folder: Path, dtype: torch.dtype | None, tell: Tell = lambda done, total: None) -> Outcome:
-        """Writes the merged weights into ``folder``; ``tell`` takes how many bytes of how many are done.
+        """Writes the merged weights to ``folder``. ``tell`` receives (bytes written, total bytes).
 
-        ``dtype``: of the tensors that have the base's (see ``dtype``). Each sum is computed in fp32 and rounded once.
+        ``dtype``: see ``dtype``. Each sum is computed in fp32 and rounded once.
         """
         chosen = self.dtype(dtype)
         planned = {one.name: self._planned(one, chosen) for one in self.files.tensors.values()}
@@ -95,7 +97,7 @@ class Merging:
         return Outcome(len(planned), len(self._changed), written.bytes, chosen, tuple(untied))
 
     def dtype(self, wanted: torch.dtype | None) -> torch.dtype:
-        """``wanted``, by default the base's own where that has 16 bits, else bfloat16."""
+        """``wanted``; by default the base's dtype if it has 16 bits, else bfloat16."""
         return wanted or (torch.bfloat16 if self.files.dtype in WIDE else self.files.dtype)
 
     @property
@@ -104,7 +106,7 @@ class Merging:
         return frozenset(self._changed)
 
     def bytes(self, dtype: torch.dtype | None) -> int:
-        """Of the merged files, without a head that is written beside the embedding."""
+        """Bytes of the merged files, without a head that is written separately from the embedding."""
         chosen = self.dtype(dtype)
         return sum(self._planned(one, chosen).bytes for one in self.files.tensors.values())
 
@@ -113,7 +115,7 @@ class Merging:
         return replace(one, file=safe_name(one.file), dtype=dtype if is_own else one.dtype)
 
     def _grouped(self) -> list[Group]:
-        """As transformers' ``convert_and_load_state_dict_in_model`` collects them, in the order of the files."""
+        """The groups in file order, formed like in transformers' ``convert_and_load_state_dict_in_model``."""
         there, prefix = self._model.state_dict(), self._model.base_model_prefix
         by_pattern = {pattern: one for one in self._converters for pattern in one.source_patterns}
         found: dict[str, Group] = {}
@@ -121,14 +123,14 @@ class Merging:
             renamed, pattern = rename_source_key(name, self._renamings, self._converters, prefix, there)
             if renamed not in there and name in there:
                 renamed, pattern = rename_source_key(name, [], [], base_model_prefix=prefix, meta_state_dict=there)
-            if renamed not in there:  # not this model's: a vision tower, for example
+            if renamed not in there:  # not part of this model, such as a vision tower
                 renamed, pattern = f"file:{name}", None
             group = found.setdefault(renamed, Group(renamed, None if pattern is None else by_pattern[pattern]))
             group.sources[name] = name if pattern is None else pattern
         return list(found.values())
 
     def _changed_ties(self) -> dict[str, str]:
-        """Parameters that are another's, where one of the two is changed: their name -> the other's."""
+        """Tied parameters of which one is changed: name -> name of the other."""
         ties = getattr(self._model, "all_tied_weights_keys", None) or {}
         return {one: other for one, other in ties.items() if one in self._changed or other in self._changed}
 
@@ -147,7 +149,7 @@ class Merging:
         return [group.first, *(group.first.replace(first, other) for other in others)]
 
     def _tensors(self, group: Group, untied: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        """A group's tensors as they are to be written, by their names in the files."""
+        """A group's tensors to write, by their names in the files."""
         if not self._changed.isdisjoint(self._targets(group)):
             yield from self._converted(group) if group.converter is not None else self._plain(group)
         else:
@@ -182,7 +184,7 @@ class Merging:
             yield names[name], tensor
 
     def _merge(self, name: str, numbers: Tensor) -> Tensor:
-        """``numbers``, fp32, with every adapter's change; raises LauncherError where the sum is not finite."""
+        """``numbers`` (fp32) with every adapter's change. Raises LauncherError if the sum is not finite."""
         for one in self._adapted:
             if name in one.changed:
                 numbers = one.changed[name](numbers)
@@ -203,7 +205,7 @@ class Merging:
         raise LauncherError(f"{parameter} is not in the files in {self.files.folder}")
 
     def _written_name(self, output: str) -> str:
-        """The name in the files of a parameter that they do not hold: as the base model's own prefix is written."""
+        """The name in the files for a parameter that they lack, with the prefix that the base's own names have."""
         return next((name for group in self._groups if group.first == output for name in group.sources), output)
 
 
@@ -223,7 +225,7 @@ def _check_plain(base: Path, config: Any) -> None:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """A copy in fp32, which may be overwritten."""
+    """A copy in fp32 that may be overwritten."""
     return tensor.to(torch.float32, copy=True) if tensor.is_floating_point() else tensor
 
 

@@ -1,4 +1,4 @@
-"""Prompted: messages as token ids, by the template, system text, thinking settings and date of a run that has ended."""
+"""Turns messages into token ids, with a run's template, system text, thinking settings and date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .loaded import Found
 
 @dataclass(frozen=True)
 class Prompted:
-    """``prompt``: of the run's data; the message alone where there is no run."""
+    """``prompt``: the prompt of the run's data; without a run the message alone."""
 
     template: Template
     prompt: Prompt
@@ -36,14 +36,14 @@ class Prompted:
         return cls(template, prompt, notices)
 
     def ids(self, turns: Sequence[tuple[str, str]]) -> list[int]:
-        """The tokens of a conversation that the model is to answer: (role, text), the last one of the user; system text before.
+        """Tokens of a conversation: (role, text), ending with the user's message, with the system text in front.
 
-        Raises DataError where the chat template refuses it.
+        Raises DataError if the chat template rejects it.
         """
         return self.ids_of([{"role": role, "content": text} for role, text in turns])
 
     def ids_of(self, messages: Messages, tools: Tools = None) -> list[int]:
-        """The same of ``messages``; a system message of their own replaces the run's. ``tools``: what the answer may call."""
+        """The same for ``messages``; their own system message replaces the run's. ``tools``: tools that the answer may call."""
         has_own = not self.prompt.system or messages[0]["role"] == "system"
         whole = messages if has_own else [{"role": "system", "content": self.prompt.system}, *messages]
         text = self._text(whole, tools)

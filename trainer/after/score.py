@@ -34,7 +34,7 @@ def main(requests: Requests) -> Mapping[str, Any]:
 
 
 def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
-    """What the weights of ``run`` make of the pairs in ``file``; a relative model lies below the working directory."""
+    """Rewards of the pairs in ``file`` under the run's weights. A relative model path is below the working directory."""
     from ..evaluation.ending import learned, rewarded
     from ..inputs.tokens.clock import FIELD
     from ..inputs.tokens.tokens import tokenize
@@ -63,7 +63,7 @@ def scored(run: RunDir, file: Path, cache: Path) -> Mapping[str, Any]:
 
 
 def _notices(settings: Mapping[str, Any]) -> list[str]:
-    """Settings of the training that make its own rewards others."""
+    """Settings of the training under which its own rewards differ from these."""
     found = []
     if settings.get("sync_ref_model"):
         found.append("sync_ref_model: the rewards are against the base model, not against the reference that the training moved")

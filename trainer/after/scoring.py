@@ -1,4 +1,4 @@
-"""The rewards of pairs by a model and an adapter that were loaded for that, without a trainer."""
+"""Rewards of pairs under a loaded model and adapter, without a trainer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LogProbs = Callable[[Any], Tensor]
 
 
 class Scorer:
-    """The weights that a run saved, and its reference: the adapter switched off, or the base model beside them."""
+    """A run's saved weights and its reference: the same model with its adapter disabled, or a second model."""
 
     def __init__(self, run: RunDir, found: Found):
-        """Takes the fast path where ``run`` did."""
+        """Uses the fast path if ``run`` did."""
         self.loaded = found.load(add_fused_lm_head)
         self._device, self._policy = self.loaded.device, self.loaded.model
         self._reference = self.loaded.reference(add_fused_lm_head)
@@ -35,9 +35,9 @@ class Scorer:
         self._per_device = self.loaded.experiment.hyperparameters.per_device_train_batch_size
 
     def rewards(self, pairs: TokenPairs, beta: float, pad: int, tell: Tell) -> Tensor:
-        """[n, 2] float64 on the CPU: beta × (log-probability − the reference's) of the (chosen, rejected) answers.
+        """[n, 2] float64 on the CPU: beta × (log-probability − the reference's) of (chosen, rejected).
 
-        ``pad``: a token's id; ``tell`` takes how many pairs are done.
+        ``pad``: token id for padding. ``tell`` receives the number of pairs done.
         """
         found, done = torch.zeros(len(pairs), 2, dtype=torch.float64), 0
         with torch.no_grad(), self.loaded.autocast():
@@ -50,7 +50,7 @@ class Scorer:
         return found
 
     def _batches(self, pairs: TokenPairs, pad: int) -> Iterator[tuple[list[int], LogProbs]]:
-        """Places of some pairs, and what gives a model's [k, 2] log-probabilities of their answers."""
+        """(indices of pairs, function that computes a model's [k, 2] log-probabilities of their answers)."""
         if self._packed:
             packed = self._packed[id(self._policy)]
             budget = row_budget(pairs, self._per_device, self._policy, self._device, None)

@@ -1,7 +1,7 @@
-"""A model's weights as they lie in its files: what there is, read and written one tensor at a time.
+"""Reads and writes a model's weight files one tensor at a time.
 
-safetensors' own ``save_file`` wants a whole file's tensors in memory. Its format is a length, a JSON header and the bytes
-(https://github.com/huggingface/safetensors#format): each tensor is written at its place as soon as it is there.
+safetensors' ``save_file`` needs all tensors of a file in memory. The format is a length, a JSON header and the raw bytes
+(https://github.com/huggingface/safetensors#format), so each tensor can be written to its place as soon as it exists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _DTYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor in a file; ``file`` is the file's name."""
+    """A tensor in a file. ``file``: the file's name."""
 
     name: str
     file: str
@@ -53,14 +53,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """The files of weights in ``folder``, and their tensors by name, in the order of the files."""
+    """The weight files in ``folder``, and their tensors by name in file order."""
 
     folder: Path
     tensors: Mapping[str, Stored]
 
     @classmethod
     def of(cls, folder: Path) -> WeightFiles:
-        """Raises LauncherError where ``folder`` has no weights, or they cannot be read."""
+        """Raises LauncherError if ``folder`` has no weights, or if they cannot be read."""
         files = _files(folder)
         try:
             found = [one for file in files for one in (_safe if file.suffix == ".safetensors" else _pickled)(file)]
@@ -70,7 +70,7 @@ class WeightFiles:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The one that holds the most bytes."""
+        """The dtype with the most bytes."""
         sizes: dict[torch.dtype, int] = {}
         for one in self.tensors.values():
             sizes[one.dtype] = sizes.get(one.dtype, 0) + one.bytes
@@ -78,7 +78,7 @@ class WeightFiles:
 
     @property
     def numbers(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return sum(torch.Size(one.shape).numel() for one in self.tensors.values())
 
     @property
@@ -90,7 +90,7 @@ class WeightFiles:
         return max(sizes.values())
 
     def read(self, name: str) -> Tensor:
-        """The tensor, on the CPU. The file is opened for it alone: what a mapped file was read for would stay in memory."""
+        """The tensor on the CPU. Opens the file for this tensor only, because pages of a mapped file would stay in memory."""
         file = self.folder / self.tensors[name].file
         if file.suffix == ".safetensors":
             with safe_open(file, "pt") as opened:
@@ -101,7 +101,7 @@ class WeightFiles:
 
 
 class Written:
-    """Files of weights that are being written into ``folder``; ``tensors``: all that will be, known before the first."""
+    """Weight files being written to ``folder``. ``tensors``: all of them, declared before the first is written."""
 
     def __init__(self, folder: Path, tensors: Iterable[Stored]):
         self._folder, self._places, self.bytes = folder, dict[str, tuple[Path, int, Stored]](), 0
@@ -134,7 +134,7 @@ class Written:
         self.bytes += at
 
     def write(self, name: str, tensor: Tensor) -> None:
-        """Writes ``tensor``, rounded to the dtype that was announced for ``name``."""
+        """Writes ``tensor``, rounded to the dtype declared for ``name``."""
         path, at, stored = self._places[name]
         if tuple(tensor.shape) != stored.shape:
             raise LauncherError(f"{name} has the shape {list(tensor.shape)}, expected {list(stored.shape)}")
@@ -145,7 +145,7 @@ class Written:
         self._left.discard(name)
 
     def close(self) -> None:
-        """Syncs the files to the disk; raises LauncherError where a tensor was not written."""
+        """Syncs the files to disk. Raises LauncherError if a tensor was not written."""
         if self._left:
             raise LauncherError(f"{self._folder}: not written: {', '.join(sorted(self._left)[:3])}")
         for path in {path for path, _, _ in self._places.values()}:
@@ -154,7 +154,7 @@ class Written:
 
 
 def safe_name(file: str) -> str:
-    """The name of a file of weights, as safetensors' are called."""
+    """The name of a weight file in safetensors format."""
     return file.replace("pytorch_model", "model", 1).removesuffix(".bin") + ".safetensors" if file.endswith(".bin") else file
 
 

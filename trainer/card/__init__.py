@@ -1,4 +1,4 @@
-"""The model card: README.md of what a run trained, and the name that the files beside it give the base model.
+"""The model card of trained weights (README.md), and the public name of the base model in the files beside it.
 
 Others take ``base.Base``, ``base.name_base`` and ``card.write_card``.
 """

@@ -1,4 +1,4 @@
-"""Base: the base model as strangers may know it: its name on the hub, its revision, its licence; never a path of this machine."""
+"""The public identity of the base model: hub id, revision, licence; never a path of this machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ..inputs.hub import commit_of
 
 _HUB_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _IN_CACHE: Final = re.compile(r"/models--([^/]+)/snapshots/([0-9a-f]{40})(?:/|$)")
-_CONTAINER: Final = "/dpo/"  # paths below it are none of the machine that reads the adapter later
+_CONTAINER: Final = "/dpo/"  # paths below it mean nothing on the machine that reads the adapter
 _TIMEOUT: Final = 5.0  # seconds for an answer of the hub
 _LICENCE: Final = ("license", "license_name", "license_link")
 
 
 @dataclass(frozen=True)
 class Base:
-    """``name``: a hub id, or the last part of a folder's path. ``hub``: the hub id, None where none is known. ``revision``: its
-    commit. ``identity``: see ``reference.identity``. ``licence``: entries of a model card, empty where it is not known.
+    """``name``: a hub id, or the last part of a folder's path. ``hub``: the hub id, None if unknown. ``revision``: its commit.
+    ``identity``: see ``reference.identity``. ``licence``: entries of a model card, empty if unknown.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Base:
 
     @classmethod
     def of(cls, experiment: Experiment, path: str, made_of: Mapping[str, Any]) -> Base:
-        """``path``: where the weights were loaded from; ``made_of``: ``model`` of the run's record. Asks the hub for the licence
-        of a model that came from there, once and briefly.
+        """``path``: where the weights were loaded from. ``made_of``: ``model`` in the run's record. Asks the hub for the
+        licence of a model that came from there, once, with a short timeout.
         """
         cache = experiment.hyperparameters.model_cache_dir
         hub, revision = _on_hub(experiment, Path(path), made_of.get("revision"))
@@ -48,8 +48,8 @@ class Base:
 
 
 def name_base(folder: Path, path: str, experiment: Experiment, base: Base) -> None:
-    """Replaces the path of the base model in ``folder``'s files where another machine has no such path: that of a model from a
-    bucket or at a recorded commit, which lies in this machine's cache, and one of a container.
+    """Replaces the base model's path in ``folder``'s files if other machines have no such path: in this machine's cache (from a
+    bucket or at a pinned commit), or inside a container.
     """
     name = experiment.model_name
     is_recorded = is_hub_id(name) and commit_of(path) is not None
@@ -63,7 +63,7 @@ def name_base(folder: Path, path: str, experiment: Experiment, base: Base) -> No
 
 
 def _on_hub(experiment: Experiment, folder: Path, revision: str | None) -> tuple[str | None, str | None]:
-    """The hub id and the commit: of a folder as the hub's cache or its configuration tells them."""
+    """(hub id, commit) of a folder, from the hub's cache or from its configuration."""
     if not folder.is_dir():
         return experiment.model_name, revision
     if found := _IN_CACHE.search(folder.as_posix()):
@@ -81,17 +81,17 @@ def _card_beside(folder: Path) -> Path | None:
 
 
 def _card_of(name: str, revision: str | None, cache: str | None) -> Path | None:
-    """The model's card from the hub's cache, else from the hub; None where neither has one."""
+    """The model's card from the hub's cache, else from the hub; None if neither has one."""
     found = try_to_load_from_cache(name, "README.md", cache_dir=cache, revision=revision)
     if isinstance(found, str):
         return Path(found)
     if constants.is_offline_mode():
         return None
     try:
-        # One question without a retry: the client's own would wait for a hub that is away.
+        # One request without retries: the client's own retries would wait for an unreachable hub.
         get_hf_file_metadata(hf_hub_url(name, "README.md", revision=revision), timeout=_TIMEOUT)
         return Path(hf_hub_download(name, "README.md", revision=revision, cache_dir=cache, etag_timeout=_TIMEOUT))
-    except Exception:  # any client's: a card without a licence is still a card
+    except Exception:  # any client error: a card without a licence is still useful
         return None
 
 
@@ -100,6 +100,6 @@ def _licence(card: Path | None) -> dict[str, Any]:
         return {}
     try:
         found = ModelCard.load(card, ignore_metadata_errors=True).data.to_dict()
-    except Exception:  # a stranger's file
+    except Exception:  # a file that somebody else wrote
         return {}
     return {name: found[name] for name in _LICENCE if isinstance(found.get(name), str)} if found.get("license") else {}

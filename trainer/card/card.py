@@ -1,4 +1,4 @@
-"""README.md of what a run trained: a model card with metadata that a hub reads and figures that a person reads."""
+"""Writes README.md of trained weights: metadata for the hub, results for people."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ FILE: Final = "README.md"
 
 
 def write_card(run: RunDir, experiment: Experiment, folder: Path, base: Base, *, is_merged: bool = False) -> None:
-    """Writes the card of ``run``, which trained ``experiment``, into ``folder``, in place of the one that PEFT leaves.
+    """Writes the card of ``run`` (``experiment``) to ``folder``, replacing the one that PEFT leaves.
 
-    The run's record has its result. ``is_merged``: ``folder`` holds base and adapter in one. Never fails a run: a section that
-    cannot be written is left out with a warning, and a card that cannot is missing.
+    ``is_merged``: ``folder`` holds base and adapter merged. Never fails a run: sections that cannot be written are left out
+    with a warning.
     """
     try:
-        (folder / FILE).unlink(missing_ok=True)  # PEFT's: empty headings and a path of this machine
+        (folder / FILE).unlink(missing_ok=True)  # PEFT's card has empty headings and a path of this machine
         found = Reported.of(run)
         trained = replace(found, record={**found.record, "experiment": experiment.model_dump(mode="json")})
         text = CardText(trained, base, is_merged)
@@ -42,7 +42,7 @@ def write_card(run: RunDir, experiment: Experiment, folder: Path, base: Base, *,
 
 
 def metadata(text: CardText) -> ModelCardData:
-    """What a hub reads. A base model that is not on a hub has no entry: it would name another one, or a path."""
+    """Metadata for the hub. A base model that is not on a hub has no entry, which would name another model or a path."""
     base, tags = text.base, [text.method, "trl", "transformers", "dpo-launcher"]
     more: dict[str, Any] = dict(base.licence)
     if base.hub is not None:
@@ -61,7 +61,7 @@ def _written(text: CardText) -> Iterator[str]:
     for section in sections:
         try:
             found = section()
-        except Exception as error:  # a record of another version, a file that another program wrote
+        except Exception as error:  # such as a record of another version, or a file of another program
             notices([Warned(f"the model card has no section {section.__name__!r}: {_reason(error)}")])
             continue
         if found:

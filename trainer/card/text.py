@@ -1,4 +1,4 @@
-"""The sections of a model card, each as Markdown, from what a run has written. Pure."""
+"""The sections of a model card in Markdown, from a run's files. Pure."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from launcher.runs.learned.samples import last
 from .base import Base
 
 _SAMPLES: Final = 3
-_TEXT: Final = 400  # characters that are kept of a prompt or an answer
-# What tells where a run read and wrote, or how it was started, is of no use to a stranger.
+_TEXT: Final = 400  # characters kept of a prompt or an answer
+# Paths, and how the run was started, are of no use to others.
 _OWN: Final = ("experiment_id", "storage_config", "launch", "notify", "health", "samples", "output_processed_dir",
                "save_processed_dataset", "spreadsheet_id")  # fmt: skip
 _OWN_HYPER: Final = ("hyperparameters_id", "model_output_dir", "model_cache_dir", "report_to", "resume_from_checkpoint")
@@ -37,9 +37,9 @@ _METHODS: Final = {
 
 @dataclass(frozen=True)
 class CardText:
-    """The text of the card of ``run``, whose record has its result, for the weights that it trained from ``base``.
+    """The card of ``run``, whose record has its result. ``base``: the base model's public identity.
 
-    ``is_merged``: they are whole, base and adapter in one.
+    ``is_merged``: the weights are base and adapter merged.
     """
 
     run: Reported
@@ -56,7 +56,7 @@ class CardText:
 
     @property
     def is_whole(self) -> bool:
-        """Whether transformers alone loads the weights."""
+        """Whether transformers alone can load the weights."""
         return self.is_merged or bool(self.hyper.get("full_finetuning"))
 
     @cached_property
@@ -115,7 +115,7 @@ class CardText:
         return f"The training continued the adapter `{name}`{of}."
 
     def loading(self) -> str:
-        """Lines of Python that load it, and what else an answer depends on."""
+        """Python code that loads it, and what else its answers depend on."""
         parts = ["## Use it", "\n".join(["```python", *self._lines(), "```"])]
         if self.base.hub is None and not self.is_whole:
             parts.append(f"`BASE` is the folder of the base model `{self.base.name}`.")
@@ -140,7 +140,7 @@ class CardText:
         return [*lines, f'model = PeftModel.from_pretrained(base, "{FOLDER}")', tokenizer]
 
     def _prompt(self) -> tuple[str | None, str | None]:
-        """The system text and the template of user messages; None for a template that is one column alone."""
+        """(system text, template of user messages); the template is None if it is one column alone."""
         try:
             found = kept_prompt(self.run.run)
         except (OSError, ValueError, KeyError, TypeError):
@@ -159,7 +159,7 @@ class CardText:
         return "\n\n".join(filter(None, parts))
 
     def answers(self) -> str:
-        """Some samples of the saved weights."""
+        """Sample answers of the saved weights."""
         found = last(self.run.samples or ())[:_SAMPLES]
         if not found:
             return ""
@@ -171,7 +171,7 @@ class CardText:
 
     @property
     def data_sets(self) -> Mapping[str, str]:
-        """The datasets on the hub that it was trained on, and their commits."""
+        """Hub datasets that it was trained on -> their commits."""
         hubs = [source.get("hub") for source in self.run.record.get("data") or ()]
         return {str(hub["name"]): str(hub["revision"]) for hub in hubs if hub}
 
@@ -192,7 +192,7 @@ class CardText:
         return "\n\n".join(parts)
 
     def training(self) -> str:
-        """Time, hardware, and the settings that are not the defaults, in the form of an experiment file."""
+        """Time, hardware, and non-default settings as in an experiment file."""
         facts = [f"- {name}: {value}" for name, value in self._facts().items()]
         parts = ["## Training", "\n".join(facts), "Settings that differ from dpo-launcher's defaults:"]
         return "\n\n".join([*parts, f"```yaml\n{self._settings()}```"])
@@ -224,7 +224,7 @@ class CardText:
         return str(yaml.safe_dump({key: kept}, sort_keys=False, allow_unicode=True, width=100))
 
     def repeating(self) -> str:
-        """How to repeat the run, and what it ran with."""
+        """How to repeat the run, and the versions that it used."""
         key, code = str(self.run.record.get("key") or "experiment"), self.run.record.get("code") or {}
         lines = [f"launcher run {key} -f {key}.yml   # the settings above, with the paths of your data and model"]
         if (own := again(self.run)) is not None:
@@ -252,7 +252,7 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _line(text: str) -> str:
-    """``text`` in one line, in which Markdown reads no HTML."""
+    """``text`` in one line, escaped so that Markdown sees no HTML."""
     return html.escape(" ".join(text.split()), quote=False)
 
 
@@ -262,20 +262,20 @@ def _cut(text: str) -> str:
 
 
 def _fenced(text: str) -> str:
-    """``text`` as it is, in a block whose fence it does not contain."""
+    """``text`` unchanged, in a code block whose fence does not occur in it."""
     longest = max((len(found) for found in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}text\n{text}\n{fence}"
 
 
 def _without_place(name: str) -> str:
-    """The last part of a path or an address; a hub id or a relative path stays as it is."""
+    """The last part of a path or address; a hub id or relative path is unchanged."""
     is_place = name.startswith(("/", "~", "s3://")) or ".." in name.split("/")
     return posixpath.basename(name.rstrip("/")) if is_place else name
 
 
 def _of_adapter(name: str) -> str:
-    """A hub id, the last part of a path, or where that is a run's folder ``adapter`` the run's name."""
+    """A hub id, the last part of a path, or for a run's folder ``adapter`` the run's name."""
     *_, above, last = "", *name.rstrip("/").split("/")
     return above if last == "adapter" and above else _without_place(name)
 
