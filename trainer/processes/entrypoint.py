@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,6 +36,7 @@ from .kills import Kills
 from .pods.memory_note import MemoryNote
 from .pods.pod import FirstNode, arrive, is_done, last_words, take_back
 from .pods.rendezvous import meet, own_address
+from .port import held_port
 from .relay import Relay
 from .verdict import Ending, exit_notes, judge
 from .webhook.notify import HURRY, PATIENCE, notify_name, tell_end
@@ -161,7 +161,6 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     env = {"DPO_ATTEMPT": str(number), "DPO_SPLITS": str(splits)}
     before = Kills.now()
     reserve(run.attempt(number))
-    command = _torchrun(run, nodes, nproc, node)
     first, memory = FirstNode(run, number), MemoryNote(run, number)
 
     def meanwhile() -> None:
@@ -172,7 +171,9 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
         if first.is_lost() and not children.stop_wanted:
             children.give_up()
 
-    code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
+    with held_port() as port:
+        command = _torchrun(run, torchrun(nodes, nproc, node, port))
+        code = children.run(command, log=run.entry_log, env=env, meanwhile=None if relay is None else meanwhile)
     make_room(run.attempt(number))
     notes, words = exit_notes(run, number), _since(run.entry_log, begin)
     ending = judge(notes, nproc, code, children, words, before)
@@ -190,11 +191,7 @@ def _attempt(run: RunDir, nodes: int, nproc: int, node: Node, children: Children
     return ending
 
 
-def _torchrun(run: RunDir, nodes: int, nproc: int, node: Node) -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = torchrun(nodes, nproc, node, port)
+def _torchrun(run: RunDir, options: list[str]) -> list[str]:
     # Without a folder for its logs torchrun makes one under /tmp and leaves it there.
     return [sys.executable, "-c", _TORCHRUN, *options, f"--log-dir={os.devnull}", "-m", "trainer", str(run.path)]
 

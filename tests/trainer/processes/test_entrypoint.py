@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -171,6 +172,18 @@ def test_torchrun_gets_a_static_topology_on_a_free_port(run):
         "torchrun: --nnodes=1 --nproc-per-node=2 --master-addr=127.0.0.1 --master-port=PORT --max-restarts=0 "
         f"--log-dir=/dev/null -m trainer {run.path}\n"
     )
+
+
+def test_torchruns_port_is_given_to_nobody_else_and_torchrun_can_listen_there(run):
+    entry = start(run, FAKE_STEPS="1000", FAKE_PAUSE="0.05")
+    wait_for(lambda: has_stepped(run))
+    port = int(re.search(r"master-port=(\d+)", run.entry_log.read_text())[1])
+    with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+        other.bind(("127.0.0.1", port))
+    with socket.create_server(("", port)) as as_torchrun_does, socket.create_connection(("127.0.0.1", port)):
+        as_torchrun_does.accept()[0].close()
+    entry.terminate()
+    assert finish(entry)[0] == 143
 
 
 def test_attempts_are_counted_on(run):
