@@ -285,6 +285,15 @@ def cpu_image(engine: Any, build_settings: Mapping[str, str], alone: Callable[[s
     return image.reference
 
 
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A port for ranks that are told of it, which nobody else on this machine is given meanwhile."""
+    from trainer.processes.port import held_port
+
+    with held_port() as port:
+        yield port
+
+
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Any]:
     """An S3 server over HTTP (tests.s3.server.MotoServer), which a test empties before it uses it."""

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -170,16 +169,13 @@ def test_a_drill_kills_and_stops_a_short_version_and_finds_the_same_adapter(home
     assert not (home / "data" / "dpo" / "model" / "drill").exists(), "what was alike is not kept"
 
 
-def test_two_nodes_are_two_launchers_over_one_folder(home: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+def test_two_nodes_are_two_launchers_over_one_folder(home: Path, port: int) -> None:
     batch = ["per_device_train_batch_size=4", "gradient_accumulation_steps=4", "max_steps=4", "eval_steps=4", "save_steps=4"]
     settings = [f"--set={setting}" for setting in ("samples=off", "launch.nodes=2", *(f"hyperparameters.{one}" for one in batch))]
     argv = [*LAUNCHER, "run", "demo", "--backend", "host", "--name", "both", *settings]
     nodes = []
     for rank in ("1", "0"):  # the second may come first: it waits for the run's folder
-        environment = {**env(home), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {**env(home), "NODE_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         nodes.append(
             subprocess.Popen(argv, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         )

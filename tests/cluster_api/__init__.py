@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import socket
 import ssl
 import threading
 import time
@@ -24,6 +23,8 @@ from typing import Any, Self
 
 import yaml
 from aiohttp import web
+
+from trainer.processes.port import held_port
 
 from .admission import mutate
 from .faults import Fault, Faults
@@ -67,7 +68,8 @@ class ClusterApi:
         self.bells: list[Callable[[Change | None], None]] = []
         self._denied: set[tuple[str, str]] = set()
         self._tls, self._authority = tls, authority
-        self._port = _free_port()
+        self._held = contextlib.ExitStack()  # the port, also while the server is stopped
+        self._port = self._held.enter_context(held_port())
         self._server = Server(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -104,6 +106,7 @@ class ClusterApi:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._held.close()
 
     def start(self) -> None:
         """Serves; after ``stop`` at the same address, with the same objects."""
@@ -211,9 +214,3 @@ class ClusterApi:
             with contextlib.suppress(asyncio.CancelledError):
                 loop.run_until_complete(task)
         loop.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -9,7 +9,6 @@ import json
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -166,7 +165,7 @@ def test_a_run_without_credentials_ends_with_44_and_one_without_a_bucket_with_42
 
 
 def test_two_nodes_without_a_shared_folder_are_killed_and_resume_from_the_last_whole_checkpoint_to_the_same_bits(
-    tmp_path: Path, experiment: Experiment, new_run: NewRun, entries: Entries, proxy: FaultProxy
+    tmp_path: Path, experiment: Experiment, new_run: NewRun, entries: Entries, proxy: FaultProxy, port: int
 ) -> None:
     place = Mirrored.of(experiment, "r", KEYS)
     assert place is not None
@@ -174,16 +173,19 @@ def test_two_nodes_without_a_shared_folder_are_killed_and_resume_from_the_last_w
     experiment = experiment.model_copy(update={"hyperparameters": experiment.hyperparameters.model_copy(update=settings)})
 
     def started(name: str, disks: str) -> list[tuple[RunDir, int]]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
         nodes = []
         for node in ("0", "1"):
             root = tmp_path / f"{disks}-{node}"
             run = new_run(root, experiment, name)
             if node == "1":
                 RunDir(run.path, 1).update_record(run=name)
-            more = {"DPO_NNODES": "2", "NODE_RANK": node, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "DPO_OWN_RUNS": "1"}
+            more = {
+                "DPO_NNODES": "2",
+                "NODE_RANK": node,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "DPO_OWN_RUNS": "1",
+            }
             nodes.append((run, entries.start(root, run, tmp_path / "cache", **more)))
         return nodes
 

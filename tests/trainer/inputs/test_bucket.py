@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -151,18 +150,15 @@ def test_a_store_that_is_down_before_the_training_is_a_warning(
     )
 
 
-def test_the_ranks_of_a_machine_fetch_the_base_model_once(client: Any, proxy: FaultProxy, tmp_path: Path) -> None:
+def test_the_ranks_of_a_machine_fetch_the_base_model_once(client: Any, proxy: FaultProxy, tmp_path: Path, port: int) -> None:
     client.create_bucket(Bucket="models")
     files = {"config.json": b"{}", "model.safetensors": b"weights"}
     for name, body in files.items():
         client.put_object(Bucket="models", Key=f"base/tiny/{name}", Body=body)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     ranks = []
     for rank in ("0", "1"):
         of_rank = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        env = {**os.environ, **of_rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "PYTHONPATH": str(REPOSITORY)}
+        env = {**os.environ, **of_rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": str(REPOSITORY)}
         argv = [sys.executable, "-c", RANK, str(tmp_path / "cache")]
         ranks.append(subprocess.Popen(argv, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
     text = experiment_of(proxy.url, BASE).model_dump_json()

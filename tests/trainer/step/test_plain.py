@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,12 +159,9 @@ def test_every_pair_of_an_epoch_is_an_own_one_of_one_rank(world: int) -> None:
             assert sorted(own) == list(range(pairs)), f"{pairs} pairs, {micro} in a micro-batch"
 
 
-def test_two_ranks_have_the_gradient_and_the_figures_of_one(tmp_path: Path, make_experiment: Make) -> None:
+def test_two_ranks_have_the_gradient_and_the_figures_of_one(tmp_path: Path, make_experiment: Make, port: int) -> None:
     split = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
     experiment = make_experiment(**ONE_STEP, **split, per_device_eval_batch_size=2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     torch.multiprocessing.spawn(of_rank, (tmp_path, experiment.model_dump_json(), port), nprocs=2)
     for pairs in SHORT:
         gradients, line, evaluated, _ = step_and_evaluation(tmp_path / "one", experiment, pairs)

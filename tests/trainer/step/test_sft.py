@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,12 +188,11 @@ def test_a_row_of_pairs_without_rejected_answers_is_their_prompts_and_answers(bu
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_losses_gradients_and_figures_of_one(tmp_path: Path, make_experiment: MakeExperiment) -> None:
+def test_two_ranks_have_the_losses_gradients_and_figures_of_one(
+    tmp_path: Path, make_experiment: MakeExperiment, port: int
+) -> None:
     pairs = 7  # in the last step one rank has two answers, the other one
     experiment = make_experiment(experiment={"method": "sft"}, **SETTINGS)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     torch.multiprocessing.spawn(of_rank, (tmp_path, experiment.model_dump_json(), pairs, port), nprocs=2)
     alone = epoch(tmp_path / "one", experiment, pairs, "fast")
     for path in ("fast", "plain"):
