@@ -31,10 +31,16 @@ _CALLER = dict(os.environ)
 _STARTED_BY_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 # Folders and files whose tests go to one worker: what looks at all images or containers of the one engine of this machine, which
-# begins with its image, and what builds the same files beside it.
+# begins with its image; what builds the same files beside it; and what forks its ranks from one process that has imported torch.
 _GROUPS = {
     "engine": ("tests/launcher/backends/docker/", "tests/launcher/backends/kubernetes/render/test_pod.py"),
     "image": ("tests/docker/",),
+    "ranks": (
+        "tests/trainer/test_parallel.py",
+        "tests/trainer/test_start_parallel.py",
+        "tests/trainer/test_mirrored.py",
+        "tests/trainer/checkpoints/test_checkpoints.py",
+    ),
 }
 # What pytest-xdist hands out first: the last one to end decides when all is done, so these are the longest. The demo, a run of
 # which is in the engine's image, comes when that is there.
@@ -42,15 +48,12 @@ _LONGEST = (
     "engine",
     "image",
     "tests/trainer/step/compiling/test_compiled.py",
-    "tests/trainer/test_parallel.py",
+    "ranks",
     "tests/trainer/test_train.py",
     "tests/test_demo.py",
     "tests/launcher/launch/test_drill.py",
     "tests/test_secrets.py",
-    "tests/trainer/test_mirrored.py",
-    "tests/trainer/checkpoints/test_checkpoints.py",
     "tests/launcher/storage/transfer/test_upload.py",
-    "tests/trainer/test_start_parallel.py",
     "tests/trainer/step/test_architectures.py",
     "tests/trainer/step/test_every_field.py",
     "tests/trainer/inputs/test_bucket.py",
