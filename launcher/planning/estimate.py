@@ -52,7 +52,7 @@ def estimate(
 ) -> Estimate:
     """``recompute``: gradient checkpointing on or off; None: as in the experiment, see ``rows.choose_rows``."""
     h = experiment.hyperparameters
-    passes = Passes(experiment, config, work, machine, is_packed(h, config, work))
+    passes = Passes(experiment, config, work, machine, is_packed(h))
     memory = machine.gpu.memory if machine.cuda and machine.gpu is not None else None
     rows = choose_rows(passes, None if memory is None else ceiling(memory, h.gpu_memory_utilization), recompute)
     stays, host = state(h, config, machine)
@@ -86,7 +86,7 @@ def step_seconds(experiment: Experiment, config: ModelConfig, work: Work, machin
     h, speed = experiment.hyperparameters, machine.gpu.flops if machine.gpu is not None and machine.cuda else None
     if not speed:
         return None
-    packed = is_packed(h, config, work)
+    packed = is_packed(h)
     epoch, reference = (flops.training(h, config, work, packed, recompute, passes) for passes in (1, 0))
     return (epoch - reference) * experiment.global_batch / work.pairs / (speed * UTILISATION * machine.world)
 

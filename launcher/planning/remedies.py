@@ -137,7 +137,7 @@ def _candidates(
         yield [({f"{hyper}use_gradient_checkpointing": True}, "about a third slower; same result")]
     batch, total = h.per_device_train_batch_size, experiment.global_batch
     sizes = [size for size in range(batch - 1, 0, -1) if total % (size * machine.world) == 0]
-    if sizes and not is_by_memory(machine, packed=is_packed(h, config, work)):
+    if sizes and not is_by_memory(machine, packed=is_packed(h)):
         same = {"launch.global_batch_size": total}
         yield [({f"{hyper}per_device_train_batch_size": size, **same}, "smaller micro-batches; same result") for size in sizes]
     if machine.cuda and not h.full_finetuning and not (h.load_in_4bit or h.load_in_8bit) and machine.stage < 3:

@@ -72,12 +72,11 @@ def ceiling(memory: int, gpu_memory_utilization: float) -> int:
     return int(memory * gpu_memory_utilization) - CONTEXT
 
 
-def is_packed(h: Hyperparameters, config: ModelConfig, work: Work) -> bool:
+def is_packed(h: Hyperparameters) -> bool:
     """Whether the trainer packs rows without padding, as far as known without the model."""
     needs_plain = why_not_fast({**h.trl, "optim": h.optim, "loss_type": h.loss_type}) is not None
-    window = config.window is not None and config.window < work.longest
     is_masked = h.attn_implementation in (None, "sdpa", "flex_attention")
-    return h.dpo_path != "plain" and not needs_plain and not window and is_masked
+    return h.dpo_path != "plain" and not needs_plain and is_masked
 
 
 def is_by_memory(machine: Machine, *, packed: bool) -> bool:

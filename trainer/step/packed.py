@@ -27,6 +27,9 @@ from .compiling.graphs import RowGraphs
 from .forward.attention import SEGMENTS, attention, mask, refuse_dense_fallback
 from .forward.head import Logits, frozen_head, is_frozen
 from .forward.last import LastLayer
+from .forward.windows import masks, takes_rows, windows
+from .forward.windows import place as place_windows
+from .forward.windows import remove as remove_windows
 
 
 class Packed:
@@ -48,6 +51,7 @@ class Packed:
         self.has_frozen_head = is_frozen(self._causal)
         self._layers = decoder_layers(self._causal)
         self.last = LastLayer(self._layers if self.kind == SEGMENTS else [])
+        self._windows = windows(self._causal) if takes_rows(self._causal) else [0] * len(self._layers)
         self.buckets = Buckets(0)
         self._zeros = [torch.zeros(0, dtype=torch.float64, device=self._device)]
         self.place()
@@ -64,12 +68,14 @@ class Packed:
         self._fused = self._causal.forward
         self._causal.forward = MethodType(_forward(self._fused, self.has_frozen_head, self.last), self._causal)
         self.last.place()
+        place_windows(self._layers, self._windows)
 
     def remove(self) -> None:
         """Gives the model its attention and its forward back."""
         self._causal.set_attn_implementation(self._before)
         self._causal.forward = self._fused
         self.last.remove()
+        remove_windows(self._layers)
 
     @contextmanager
     def removed(self) -> Iterator[None]:
@@ -89,13 +95,23 @@ class Packed:
             output = model(
                 input_ids=row.input_ids[None],
                 position_ids=row.position_ids[None],
-                attention_mask=mask(row, self.kind),
+                attention_mask=self._mask(row),
                 row=row,
             )
         # float64: the margin is a difference of two sums over a thousand tokens, and would lose its digits in float32
         count, has_spare = 2 * row.slots, row.spare > 0 or row.room > 0  # a fixed shape has it with no place to spare, too
         sums = self._zeros_of(count + has_spare).index_add(0, row.answer, output.log_probs.double())
         return (sums[:count] if has_spare else sums).view(-1, 2), output
+
+    @property
+    def window(self) -> int:
+        """The tokens that a token of a layer with a sliding window sees; 0 without such layers."""
+        return max(self._windows, default=0)
+
+    def _mask(self, row: Row) -> object:
+        if self.kind == SEGMENTS:
+            return mask(row, self.kind)
+        return masks(self._windows, {window: mask(row, self.kind, window) for window in set(self._windows)})
 
     def reserve(self, row: Row) -> None:
         """Builds the tensors that all rows of this shape share. Called before a row is recorded."""
@@ -114,7 +130,7 @@ class Packed:
         """The row of the pairs at ``places``, for this device's attention; of a fixed shape for ``room`` pairs, 0: of its own."""
         is_sparse = self.kind == "flex_attention"
         padded = self.buckets.padded if is_sparse or room else None
-        return pack_row(pairs, places, block_sparse=is_sparse, padded=padded, room=room)
+        return pack_row(pairs, places, block_sparse=is_sparse, window=self.window, padded=padded, room=room)
 
     def fit(self, pairs: TokenPairs, together: int, budget: int) -> int:
         """Chooses the few lengths of a GPU's rows, for steps of ``together`` pairs and rows of at most ``budget`` tokens.
@@ -231,9 +247,9 @@ def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
     if others:
         return f"{kind} has layers of type {', '.join(others)}"
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) and window < longest:
-        return f"{kind} has a sliding window of {window} tokens, and the longest sequence has {longest}"
+    window = max(windows(causal))
+    if 0 < window < longest and not takes_rows(causal):
+        return f"{kind} has a sliding window of {window} tokens in code of its own, and the longest sequence has {longest}"
     if _has_router_loss(config, args):
         return f"{kind} has an expert-balancing loss over the whole batch"
     if config._attn_implementation not in ("sdpa", "flex_attention"):

@@ -55,7 +55,6 @@ class ModelConfig:
     expert_inner: int = 0
     shared_inner: int = 0
     sparse_layers: int = 0  # layers with experts in place of one MLP
-    window: int | None = None  # tokens of sliding-window attention
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str = "config.json") -> ModelConfig:
@@ -69,7 +68,6 @@ class ModelConfig:
         hidden, layers, heads = keys.size("hidden_size"), keys.size("num_hidden_layers"), keys.size("num_attention_heads")
         bias = bool(keys.data.get("attention_bias", family == "qwen2_moe" and keys.data.get("qkv_bias", True)))
         sparse = _sparse(keys, layers)
-        window = keys.data.get("sliding_window") if keys.data.get("use_sliding_window", True) else None
         return cls(
             family=family,
             hidden=hidden,
@@ -86,7 +84,6 @@ class ModelConfig:
             fused=family == "phi3",
             norms=4 if family in ("gemma2", "gemma3", "gemma3_text") else 2,
             qk_norm="all" if family in ("olmo2", "olmo3") else "head" if family in _NORMED else "none",
-            window=window if isinstance(window, int) else None,
             **sparse,
         )
 

@@ -65,7 +65,7 @@ def generate(held: Held, prompts: Prompts, max_tokens: int, sides: int) -> Use:
 def score(held: Held, work: Work) -> Use:
     """The log-probabilities of the answers in ``work`` (``held_out`` counts nothing), by the weights and by their reference."""
     h, config, machine = held.h, held.config, held.machine
-    packed = is_packed(h, config, work)
+    packed = is_packed(h)
     row = rows_by_pairs(work.longest_pair, h.per_device_train_batch_size, short=not machine.cuda)
     if not packed:
         row = 2 * h.per_device_train_batch_size * work.longest

@@ -140,15 +140,10 @@ def test_rows_on_the_cpu_are_short_and_no_longer_than_a_step():
 )
 def test_the_plain_path_pads_and_repeats_prompts(plain: dict[str, Any]):
     found = said(**plain)
-    assert not is_packed(experiment(**plain).hyperparameters, CONFIG, WORK)
+    assert not is_packed(experiment(**plain).hyperparameters)
     assert found.row == 2 * 2 * 700
     assert found.tokens == 400_000
     assert "plain path: prompts are computed twice, and sequences are padded" in found.notes
-
-
-def test_a_sliding_window_shorter_than_the_data_takes_the_plain_path():
-    assert is_packed(experiment().hyperparameters, replace(CONFIG, window=700), WORK)
-    assert not is_packed(experiment().hyperparameters, replace(CONFIG, window=699), WORK)
 
 
 def test_operations_are_those_of_the_passes_over_weights():

@@ -20,14 +20,22 @@ Numbers = NDArray[np.int64]
 Blocks = NDArray[np.bool_]
 
 
-def tables(lengths: Sequence[tuple[int, int, int]] | Numbers) -> NDArray[np.int32]:
+def tables(
+    lengths: Sequence[tuple[int, int, int]] | Numbers, window: int = 0, positions: Numbers | None = None
+) -> NDArray[np.int32]:
     """The eight tensors of a ``BlockMask`` in its order: for keys, then for queries, the partial blocks and the full ones.
 
     ``lengths``: for each pair of the row, in order, the tokens that both answers see, and those of (chosen, rejected). Each is
     a count [b] and indices [b, b] for b blocks of ``BLOCK`` tokens, one after another in one of the four rows [4, b + b²]; of b
-    indices the first ``count`` are valid.
+    indices the first ``count`` are valid. ``window``: positions that a token sees, itself among them, where that is not 0;
+    ``positions``: [T], those of the tokens.
     """
     some, full = blocks(lengths)
+    if window:
+        assert positions is not None, "a window counts them"
+        lowest, highest = _range(positions)
+        some &= lowest[:, None] - highest < window
+        full &= highest[:, None] - lowest < window
     partial = some & ~full
     seen = np.stack([partial, full, partial.T, full.T])
     count = len(some)
@@ -58,6 +66,12 @@ def blocks(lengths: Sequence[tuple[int, int, int]] | Numbers) -> tuple[Blocks, B
             some[end // BLOCK : (after - 1) // BLOCK + 1, (end - of_prompt) // BLOCK : (end - 1) // BLOCK + 1] = True
     is_whole = np.arange(1, count + 1) * BLOCK <= total
     return some, some & before & _full(segments[first], segments[last], is_whole)
+
+
+def _range(positions: Numbers) -> tuple[Numbers, Numbers]:
+    """([b]: the lowest position in each block; [b]: the highest)."""
+    edges = np.arange(0, len(positions), BLOCK)
+    return np.minimum.reduceat(positions, edges), np.maximum.reduceat(positions, edges)
 
 
 def _full(first: Numbers, last: Numbers, is_whole: Blocks) -> Blocks:

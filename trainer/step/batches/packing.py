@@ -5,7 +5,6 @@ A pair without a rejected answer, as SFT has them, is its prompt and the chosen 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -48,6 +47,7 @@ class Row:
     pairs: tuple[int, ...]  # [k] places of the pairs in what was packed
     spans: tuple[Span, ...]  # [k]
     edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
+    window: int = 0  # of a second set of tables, for layers that see so many positions; 0: there is none
     padding: int = 0  # of the T tokens
     spare: int = 0  # of the n places
     room: int = 0  # pairs that the buffer has room for, in a row of a fixed shape; 0: as many as it has
@@ -66,7 +66,7 @@ class Row:
     @cached_property
     def predicted(self) -> int:
         """n, with the padding."""
-        return (len(self.buffer) - 4 * self.length - 3 * self.slots - _numbers(self.edge)) // 4
+        return (len(self.buffer) - 4 * self.length - 3 * self.slots - self._table_numbers) // 4
 
     @property
     def slots(self) -> int:
@@ -85,7 +85,11 @@ class Row:
     @cached_property
     def _parts(self) -> tuple[Tensor, ...]:
         pairs = self.slots
-        return self.buffer.split([*[self.length] * 4, *[self.predicted] * 4, 2 * pairs, pairs, _numbers(self.edge)])
+        return self.buffer.split([*[self.length] * 4, *[self.predicted] * 4, 2 * pairs, pairs, self._table_numbers])
+
+    @property
+    def _table_numbers(self) -> int:
+        return _numbers(self.edge) * (2 if self.window else 1)
 
     @property
     def counted(self) -> tuple[int, int, int]:
@@ -142,13 +146,12 @@ class Row:
         """[K]: ``pairs``, where the row is; -1 for a pair that is missing."""
         return self._parts[9]
 
-    @property
-    def blocks(self) -> tuple[Tensor, ...] | None:
-        """The tables of ``blocks.tables``; None where it was packed without."""
-        if not self.edge:
-            return None
+    def blocks(self, *, windowed: bool = False) -> tuple[Tensor, ...]:
+        """The tables of ``blocks.tables`` of a row that was packed with them; ``windowed``: those of its ``window``."""
+        assert self.edge, "it was packed for FlexAttention"
+        assert self.window or not windowed, "it was packed for layers with a window"
         size = [self.edge, self.edge**2] * 4
-        tables = self._parts[10].view(torch.int32)[: sum(size)].split(size)
+        tables = self._parts[10].view(torch.int32).split(sum(size))[windowed].split(size)
         return tuple(table.view(1, 1, *[self.edge] * (1 + n % 2)) for n, table in enumerate(tables))
 
 
@@ -213,10 +216,13 @@ def pack_row(
     places: tuple[int, ...],
     *,
     block_sparse: bool = False,
+    window: int = 0,
     padded: Callable[[int], int] | None = None,
     room: int = 0,
 ) -> Row:
     """The row of the pairs at ``places``, in their order.
+
+    ``block_sparse``: with FlexAttention's tables; ``window``: with a second set, for layers that see so many positions.
 
     ``padded``: from a row's tokens to its length; then n is padded as well, to a multiple of ``BLOCK``. None: no padding.
     ``room``: for rows of few shapes, the pairs that most of them have room for; then n is padded to an eighth of T.
@@ -230,9 +236,10 @@ def pack_row(
     room = room and max(room, 1 << (count - 1).bit_length())
     slots = room or count
     segments = np.concatenate([lengths, [[padding, 0, 0]]]) if padding else lengths
-    table = tables(segments).ravel() if block_sparse else np.empty(0, np.int32)
     length, places_end = tokens + padding, 4 * (tokens + padding + predicted + spare)
-    buffer = np.empty(places_end + 3 * slots + len(table) // 2, np.int64)
+    edge = up(length) // BLOCK if block_sparse else 0
+    window = window if edge else 0
+    buffer = np.empty(places_end + 3 * slots + _numbers(edge) * (2 if window else 1), np.int64)
     begins = _sequence(buffer[: 4 * length].reshape(4, length), segments)
     where, targets, answer, side = found = buffer[4 * length : places_end].reshape(4, predicted + spare)
     where[:predicted] = spread(begins[:count, 1:].ravel(), counts)
@@ -245,9 +252,11 @@ def pack_row(
     of_pairs = buffer[places_end : places_end + 3 * slots]
     of_pairs[: 2 * count], of_pairs[2 * count : 2 * slots] = counts, 0
     of_pairs[2 * slots : 2 * slots + count], of_pairs[2 * slots + count :] = places, -1
-    buffer[places_end + 3 * slots :] = table.view(np.int64)
+    if edge:
+        sets = [tables(segments, one, buffer[length : 2 * length]) for one in ([0, window] if window else [0])]
+        buffer[places_end + 3 * slots :] = np.concatenate([one.ravel() for one in sets]).view(np.int64)
     spans = tuple(Span(begin, *three) for begin, three in zip(begins[:, 0].tolist(), lengths.tolist(), strict=False))
-    return Row(torch.from_numpy(buffer), places, spans, math.isqrt(len(table) // 4), padding, spare, room)
+    return Row(torch.from_numpy(buffer), places, spans, edge, window, padding, spare, room)
 
 
 def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:

@@ -17,6 +17,7 @@ from ...processes.ranks.sharding import stage as zero_stage
 from ..compiling.compiled import reason
 from ..dpo import DPOTrainer
 from ..forward.halves import Halves
+from ..forward.windows import windows
 from ..memory import as_in_training
 from ..packed import Packed
 
@@ -79,11 +80,20 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
     """The packed forward pass if it computes the same as the plain one, and a sentence: how close they are, or why not."""
     if is_known:
         return Packed(trainer.model), "as in the run of the checkpoint"
-    pairs = tokens.pairs[:COMPARED]
+    pairs = _first(tokens.pairs, max(windows(trainer.model)))
     if zero_stage(trainer) < 3:  # else there are no gradients, for which activations would be kept
         as_in_training(trainer)
     with callable_model(trainer) as called:
         return _compared(trainer, called, pairs, budget)
+
+
+def _first(pairs: TokenPairs, window: int) -> TokenPairs:
+    """The first of ``pairs``; if a sliding ``window`` hides tokens of a longer one, that is the last of them."""
+    lengths = pairs.lengths[:, 0] + pairs.lengths[:, 1:].max(axis=1)
+    longest = int(lengths.argmax())
+    if not 0 < window < lengths[longest] or lengths[:COMPARED].max() > window:
+        return pairs[:COMPARED]
+    return pairs.take([*range(COMPARED - 1), longest])
 
 
 def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Packed | None, str]:

@@ -22,6 +22,7 @@ from ..batches.blocks import BLOCK
 from ..batches.packing import Row
 from .last import ANSWERS
 from .segments import segment_attention
+from .windows import WINDOW
 
 SEGMENTS: Final = "segment_attention"  # the name of ``by_segments`` among transformers' attentions
 GRAPHS: Final = 32  # of one function at most: training, evaluation and reference, for each kind of layer, and for a single block
@@ -40,35 +41,42 @@ def attention(device: torch.device, model: Any = None) -> str:
     return "flex_attention" if can_build and (model is None or model._supports_flex_attn) else "sdpa"
 
 
-def mask(row: Row, kind: str) -> object:
-    """What a model's forward takes as ``attention_mask`` with ``kind``, an ``attention``."""
+def mask(row: Row, kind: str, window: int = 0) -> object:
+    """What a decoder layer takes as ``attention_mask`` with ``kind``, an ``attention``.
+
+    ``window``: of that layer, see ``windows``. ``SEGMENTS`` reads it from the layer's modules, and has one mask for all.
+    """
     if kind == "flex_attention":
-        return block_mask(row)
-    return segments(row) if kind == SEGMENTS else visible(row)[None, None]
+        return block_mask(row, window)
+    return segments(row) if kind == SEGMENTS else visible(row, window)[None, None]
 
 
-def visible(row: Row) -> Tensor:
+def visible(row: Row, window: int = 0) -> Tensor:
     """[T, T] bool: which token (first axis) sees which (second). The other masks mean the same."""
-    return _seen(row.segment, row.parent)
+    return _seen(row.segment, row.parent, row.position_ids, window)
 
 
-def _seen(segment: Tensor, parent: Tensor) -> Tensor:
+def _seen(segment: Tensor, parent: Tensor, position: Tensor, window: int) -> Tensor:
     order = torch.arange(len(segment), device=segment.device)
     own = segment[:, None] == segment[None, :]
-    return (own | (parent[:, None] == segment[None, :])) & (order[:, None] >= order[None, :])
+    seen = (own | (parent[:, None] == segment[None, :])) & (order[:, None] >= order[None, :])
+    return seen & (position[:, None] - position[None, :] < window) if window else seen
 
 
-def block_mask(row: Row) -> object:
+def block_mask(row: Row, window: int = 0) -> object:
     """A FlexAttention BlockMask [1, 1, T, T] from the tables that ``pack`` put into the row; no kernel runs for it."""
     from torch.nn.attention.flex_attention import BlockMask
 
-    segment, parent, length = row.segment, row.parent, row.length
+    segment, parent, position, length = row.segment, row.parent, row.position_ids, row.length
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return ((segment[key] == segment[query]) | (segment[key] == parent[query])) & (query >= key)
 
-    assert row.blocks is not None, "it was packed for FlexAttention"
-    return BlockMask((length, length), *row.blocks, BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=sees)
+    def sees_near(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return sees(batch, head, query, key) & (position[query] - position[key] < window)
+
+    tables = row.blocks(windowed=window > 0)
+    return BlockMask((length, length), *tables, BLOCK_SIZE=(BLOCK, BLOCK), mask_mod=sees_near if window else sees)
 
 
 def refuse_dense_fallback() -> None:
@@ -103,9 +111,9 @@ def by_segments(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention interface: [1, heads, T, d] each -> [1, T, heads, d]. A mask of another kind goes to SDPA."""
-    is_ours = attention_mask is not None and is_spans(attention_mask)
+    is_ours, window = attention_mask is not None and is_spans(attention_mask), getattr(module, WINDOW, 0)
     if not is_ours or dropout or position_bias is not None or kwargs.get("softcap") is not None:
-        seen = _visible(attention_mask, query.shape[2])[None, None] if is_ours else attention_mask
+        seen = _visible(attention_mask, query.shape[2], window)[None, None] if is_ours else attention_mask
         extra = {"dropout": dropout, "scaling": scaling, "position_bias": position_bias, **kwargs}
         return sdpa_attention_forward(module, query, key, value, seen, **extra)
     if torch.is_autocast_enabled("cpu"):
@@ -113,14 +121,18 @@ def by_segments(
     scale, width = query.shape[-1] ** -0.5 if scaling is None else scaling, value.shape[-1]
     widest = max(query.shape[-1], width)  # the kernel knows one width
     query, key, value = (x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
-    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale, getattr(module, ANSWERS, False))
+    out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale, getattr(module, ANSWERS, False), window)
     return out[..., :width], None
 
 
-def _visible(spans: Tensor, length: int) -> Tensor:
+def _visible(spans: Tensor, length: int, window: int) -> Tensor:
     """[T, T] bool: as ``visible``, of the spans of a row."""
-    segment = torch.searchsorted(spans.view(-1, 4)[:, 1:].flatten().cumsum(0), torch.arange(length), right=True)
-    return _seen(segment, segment - segment % 3)
+    sizes, order = spans.view(-1, 4)[:, 1:], torch.arange(length)
+    ends = sizes.flatten().cumsum(0)
+    segment = torch.searchsorted(ends, order, right=True)
+    firsts = (sizes[:, :1] * torch.tensor([0, 1, 1])).flatten()  # each segment's first position
+    position = order + torch.cat([firsts - ends + sizes.flatten(), -ends[-1:]])[segment]
+    return _seen(segment, segment - segment % 3, position, window)
 
 
 AttentionInterface.register(SEGMENTS, by_segments)

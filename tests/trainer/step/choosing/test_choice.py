@@ -127,7 +127,7 @@ def test_metrics_of_the_caller_and_several_evaluation_sets_take_the_plain_path_a
     assert [own[name] for name in names] == pytest.approx([plain[name] for name in names], rel=1e-4)
 
 
-def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:
+def test_models_whose_attention_looks_elsewhere_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
     from trl import DPOConfig
 
@@ -143,7 +143,10 @@ def test_models_whose_attention_looks_elsewhere_take_the_plain_path() -> None:
 
     assert why("qwen3") is why("llama") is None
     assert why("mistral", sliding_window=128) is None, "no sequence is longer than the window"
-    assert why("mistral", sliding_window=64) == "mistral has a sliding window of 64 tokens, and the longest sequence has 100"
+    assert why("mistral", sliding_window=64) is None, "packed rows have windows, too"
+    monkeypatch.delattr("transformers.models.mistral.modeling_mistral.create_sliding_window_causal_mask")
+    own = "mistral has a sliding window of 64 tokens in code of its own, and the longest sequence has 100"
+    assert why("mistral", sliding_window=64) == own
     assert "mamba carries a state through the sequence" in str(why("mamba", num_key_value_heads=None))
     assert why("bloom", n_head=4) == "bloom does not accept position_ids"
     assert why("qwen3", attn_implementation="eager") == "qwen3 uses eager attention, and packed rows need sdpa or flex_attention"

@@ -21,10 +21,15 @@ def made(length: int, heads: int = 4, keys: int = 2, width: int = 8, **how: Any)
 SPANS = torch.tensor([0, 5, 3, 4, 12, 0, 2, 3, 17, 4, 1, 0])
 
 
+@pytest.mark.parametrize("window", [0, 3])
 @pytest.mark.parametrize("answers", [False, True])
-def test_its_gradients_are_those_of_finite_differences(answers: bool) -> None:
+def test_its_gradients_are_those_of_finite_differences(answers: bool, window: int) -> None:
     tensors = made(22, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda *given: segment_attention(*given, SPANS, 0.3, answers)[0], tensors, fast_mode=True)
+
+    def attended(*given: torch.Tensor) -> torch.Tensor:
+        return segment_attention(*given, SPANS, 0.3, answers, window)[0]
+
+    assert torch.autograd.gradcheck(attended, tensors, fast_mode=True)
 
 
 def test_answers_alone_have_the_outputs_that_they_have_beside_their_prompts() -> None:
@@ -38,7 +43,8 @@ def test_answers_alone_have_the_outputs_that_they_have_beside_their_prompts() ->
 
 
 def test_torch_finds_nothing_wrong_with_the_operator() -> None:
-    torch.library.opcheck(segment_attention, (*made(22), SPANS, 0.3))
+    for window in (0, 3):
+        torch.library.opcheck(segment_attention, (*made(22), SPANS, 0.3, False, window))
 
 
 def test_tokens_of_no_pair_have_zeros_and_give_no_gradient() -> None:
