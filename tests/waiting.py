@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable
 from typing import Final
@@ -15,3 +16,11 @@ def wait_for(what: Callable[[], object], why: Callable[[], str] = lambda: "it di
     while not what():
         assert time.monotonic() < deadline, why()
         time.sleep(0.01)
+
+
+def finished(*args: object, **how: object) -> subprocess.CompletedProcess[str]:
+    """As ``subprocess.run``, without the lines of a launcher that tells on a busy machine what it waits for."""
+    done: subprocess.CompletedProcess[str] = subprocess.run(*args, **how)  # type: ignore[call-overload]
+    if done.stderr:
+        done.stderr = "".join(line for line in done.stderr.splitlines(keepends=True) if not line.startswith("waiting: "))
+    return done

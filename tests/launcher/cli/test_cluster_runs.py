@@ -22,7 +22,7 @@ import pytest
 from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import Played, archived, metric, reader
 from tests.run_folders import Made
-from tests.waiting import wait_for
+from tests.waiting import finished, wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 LAUNCHER = [sys.executable, "-m", "launcher"]
@@ -53,7 +53,7 @@ class Terminal:
 
     def type(self, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
         run = {"capture_output": True, "text": True, "timeout": 300, "check": False}
-        return subprocess.run([*LAUNCHER, *args], cwd=self.folder, env=self.env | env, **run)  # type: ignore[call-overload]
+        return finished([*LAUNCHER, *args], cwd=self.folder, env=self.env | env, **run)  # type: ignore[call-overload]
 
     def begin(self, *args: str) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}

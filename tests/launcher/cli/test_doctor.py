@@ -14,6 +14,7 @@ import yaml
 
 from tests.cluster_api import controllers
 from tests.k8s.built import REPOSITORY, built
+from tests.waiting import finished
 
 INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/releases/latest/download/manifests.yaml"
 
@@ -21,7 +22,7 @@ INSTALL = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/{}/
 def doctor(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     there = {**os.environ, "DOCKER_HOST": "unix:///no/such/engine", "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
     command = [sys.executable, "-m", "launcher", "doctor", *args]
-    return subprocess.run(command, cwd=home, env=there, capture_output=True, text=True, timeout=300, check=False)
+    return finished(command, cwd=home, env=there, capture_output=True, text=True, timeout=300, check=False)
 
 
 def findings(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:

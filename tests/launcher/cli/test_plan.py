@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.s3.server import MotoServer
+from tests.waiting import finished
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG = """\
@@ -36,7 +37,7 @@ def home(tmp_path: Path) -> Path:
 
 def plan(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """On a machine without a GPU, whose network answers nothing."""
-    return subprocess.run(
+    return finished(
         [sys.executable, "-m", "launcher", "plan", *args],
         cwd=home,
         env={**os.environ, "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", "HF_ENDPOINT": "http://127.0.0.1:9", **env},

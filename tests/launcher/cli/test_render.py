@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.waiting import finished
+
 CONFIG = """\
 demo:
   experiment_id: 1
@@ -36,7 +38,7 @@ def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[
     """Without an engine, a GPU or a cluster."""
     environment = {**os.environ, "USER": "you", "DOCKER_HOST": "unix:///no/such/engine", "KUBECONFIG": "/no/such/file", **env}
     command = [sys.executable, "-m", "launcher", *args]
-    return subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return finished(command, cwd=home, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 def objects(printed: str) -> dict[str, Any]:

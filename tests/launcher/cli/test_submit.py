@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.cluster_api import ClusterApi, controllers
-from tests.waiting import wait_for
+from tests.waiting import finished, wait_for
 
 REPOSITORY = Path(__file__).parents[3]
 LAUNCHER = [sys.executable, "-m", "launcher"]
@@ -60,7 +60,7 @@ def environment(home: Path, api: ClusterApi, **env: str) -> dict[str, str]:
 
 def launcher(home: Path, api: ClusterApi, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     command, shown = [*LAUNCHER, *args], environment(home, api, **env)
-    return subprocess.run(command, cwd=home, env=shown, capture_output=True, text=True, timeout=300, check=False)
+    return finished(command, cwd=home, env=shown, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_a_run_is_submitted(home: Path, api: ClusterApi) -> None:

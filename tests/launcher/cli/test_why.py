@@ -13,13 +13,14 @@ import pytest
 
 from launcher.runs.run_dir import RunDir
 from tests.cluster_api import controllers
+from tests.waiting import finished
 
 LAUNCHER = [sys.executable, "-m", "launcher"]
 
 
 def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     there = {**os.environ, "DOCKER_HOST": "unix:///no/such/engine", "HOME": str(home), "CUDA_VISIBLE_DEVICES": "", **env}
-    return subprocess.run([*LAUNCHER, *args], cwd=home, env=there, capture_output=True, text=True, timeout=300, check=False)
+    return finished([*LAUNCHER, *args], cwd=home, env=there, capture_output=True, text=True, timeout=300, check=False)
 
 
 def ended(home: Path, backend: str, code: int, sentence: str, words: str = "") -> RunDir:

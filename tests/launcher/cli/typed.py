@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launcher.runs.processes import kill
 from launcher.runs.run_dir import RunDir
+from tests.waiting import finished
 
 FAKES = Path(__file__).parents[2] / "fakes"
 LAUNCHER = (sys.executable, "-m", "launcher")
@@ -53,7 +54,7 @@ def environment(**env: str) -> dict[str, str]:
 
 
 def launcher(home: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return finished(
         [*LAUNCHER, *args], cwd=home, env=environment(**env), capture_output=True, text=True, timeout=300, check=False
     )
 

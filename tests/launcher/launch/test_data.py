@@ -23,6 +23,7 @@ from tests.cluster_api import ClusterApi, controllers
 from tests.cluster_api.played import FOLDER, Played, reader
 from tests.rendered import rendered
 from tests.sheets.google import EMAIL, SPREADSHEET, Google, new_key, serving
+from tests.waiting import finished
 
 ON_THE_CLUSTER = {"model_name": "Qwen/Qwen3-0.6B", "launch.gpus": "0", "launch.image": "r.example.com/dpo@sha256:" + "a" * 64}
 FAKES = Path(__file__).parents[2] / "fakes"
@@ -62,7 +63,7 @@ def launcher(home: Path, *args: str, api: ClusterApi | None = None) -> subproces
     env = {**os.environ, "PYTHONPATH": str(FAKES), "CUDA_VISIBLE_DEVICES": "", "DOCKER_HOST": "unix:///no/such/engine"}
     env["KUBECONFIG"] = "/no/such/file" if api is None else str(api.kubeconfig)
     command = [sys.executable, "-m", "launcher", *args]
-    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
+    return finished(command, cwd=home, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 def run_dir(home: Path, name: str) -> RunDir:
