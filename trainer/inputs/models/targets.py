@@ -33,7 +33,9 @@ def check_targets(model: nn.Module, hyper: Hyperparameters, model_name: str) -> 
 
 
 def try_adapter(model: nn.Module, hyper: Hyperparameters, model_name: str) -> None:
-    """Makes the adapter of ``model``, which is on the meta device; raises ExperimentError where PEFT makes none."""
+    """Makes the adapter of ``model``, which is on the meta device; raises ExperimentError if PEFT makes none or part of it would
+    not be trained.
+    """
     config = lora_config(hyper.model_copy(update={"lora_dropout": 0.0}), model)
     if config is None:
         return
@@ -48,6 +50,11 @@ def try_adapter(model: nn.Module, hyper: Hyperparameters, model_name: str) -> No
         what = f"{model_name} holds its experts as parameters ({', '.join(held)}), and their adapter cannot have dropout"
         expected, found = "0, or target_modules without the experts", f"{hyper.lora_dropout:g}"
         raise ExperimentError(Mistake("hyperparameters.lora_dropout", what, expected, found))
+    head = tried.get_output_embeddings()
+    if isinstance(head, LoraLayer):
+        name = next(kind(_name(name, module)) for name, module in tried.named_modules() if module is head)
+        what = f"an adapter on {name} would not be trained: the loss multiplies with the weight of the head"
+        raise ExperimentError(Mistake(KEY, what, f"target_modules without {name}; modules_to_save: [{name}] trains it whole"))
 
 
 def _first_line(error: Exception) -> str:

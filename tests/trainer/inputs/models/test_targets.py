@@ -204,6 +204,14 @@ def test_all_linear_leaves_out_layers_whose_adapter_would_have_no_effect(family:
     assert not set(left.split(", ")) & set(found.json()["on"])
 
 
+def test_an_adapter_on_the_head_which_the_loss_would_leave_out_is_refused_before_the_weights_are_loaded() -> None:
+    assert refused("llama", target_modules=["q_proj", "lm_head"]) == (
+        "hyperparameters.target_modules: an adapter on lm_head would not be trained: "
+        "the loss multiplies with the weight of the head\n"
+        "    expected: target_modules without lm_head; modules_to_save: [lm_head] trains it whole"
+    )
+
+
 def test_a_layer_that_no_adapter_can_train_is_refused_by_name_and_an_unsure_one_is_a_warning() -> None:
     text = refused("mamba", target_modules=["in_proj", "out_proj", "dt_proj", "conv1d"])
     for number, name in ((1, "out_proj"), (2, "dt_proj"), (3, "conv1d")):
