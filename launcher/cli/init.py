@@ -102,7 +102,7 @@ def _move(config: str, file: Path | None, data: str | None) -> None:
     from ..experiment.first_file import write_first
     from ..experiment.moved import moved
 
-    found = moved(config)
+    found = moved(config) if data is None else moved(config).without_data()
     found_data = None if data is None else _read(data)
     target = file or Path("configs", f"{Path(config).stem}.yml")
     first = write_first(target, data=None if found_data is None else found_data.settings, moved=found)

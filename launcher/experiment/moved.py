@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 from typing import Any, Final
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from ..errors import ExperimentError, UsageError
 from ..redact import SECRET
 from .other_tools.tools import tool_of
-from .other_tools.translated import Left, translated
+from .other_tools.translated import Left, is_of_data, translated
 from .problems import every_problem, without
 from .schema import Experiment
 from .sections.hyperparameters import Hyperparameters
@@ -39,6 +39,10 @@ class Moved:
     settings: Mapping[str, Any]
     left: tuple[Left, ...]
     defaults: tuple[str, ...]
+
+    def without_data(self) -> Moved:
+        """The same for an experiment with other data: the config's dataset is not missed."""
+        return replace(self, left=tuple(one for one in self.left if not is_of_data(one.key)))
 
     @property
     def of_tool(self) -> str:

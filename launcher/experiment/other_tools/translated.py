@@ -227,6 +227,11 @@ def _splits(key: str, value: Any, found: Translation) -> None:
     found.settings |= dict(zip(_SPLITS, names, strict=False))
 
 
+def is_of_data(key: str) -> bool:
+    """Whether another tool's ``key`` names its data."""
+    return spelt(key) in _DATASETS and key != "global_batch_size"
+
+
 _DATASETS: Final[Mapping[str, Any]] = {
     **dict.fromkeys(
         ("dataset", "datasets", "dataset_name", "dataset_path", "data_path", "train_dataset", "train_file"), _datasets

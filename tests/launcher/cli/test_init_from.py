@@ -103,10 +103,13 @@ def test_a_config_of_axolotl_becomes_an_experiment_that_check_accepts(launcher: 
 
 def test_data_of_ones_own_take_the_place_of_the_configs_dataset(launcher: Launcher) -> None:
     put("prefs/pairs.csv", ROWS)
-    name = put(
-        "ultra.yaml", "model_name_or_path: org/model\nuse_peft: true\ndataset_name: trl-lib/ultrafeedback_binarized\nbeta: 0.05\n"
+    name = put("ultra.yaml", "model_name_or_path: org/model\nuse_peft: true\ndataset_name: elsewhere\nbeta: 0.05\n")
+    code, out, err = launcher("init", "--from", name, "--data", "prefs/pairs.csv")
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "Wrote configs/ultra.yml from ultra.yaml, a config of TRL.\n\nRead prefs/pairs.csv (40 rows). Prompt: question; "
     )
-    assert launcher("init", "--from", name, "--data", "prefs/pairs.csv")[0] == 0
+    assert "elsewhere" not in Path("configs/ultra.yml").read_text(encoding="utf-8")
     found = load("ultra").experiment
     assert (found.datasets_path, found.train_filename, found.hyperparameters.beta) == ("prefs", "pairs.csv", 0.05)
 
