@@ -19,7 +19,10 @@ def changes(sent: Obj, taken: Obj) -> Iterator[str]:
     labels of nodes: a run may exceed the ones, and no node have the others.
     """
     ours = sent["containers"][0]
-    (theirs,) = (one for one in taken["containers"] if one["name"] == ours["name"])
+    theirs = next((one for one in taken["containers"] if one["name"] == ours["name"]), None)
+    if theirs is None:
+        yield f"the container {ours['name']} is replaced by {', '.join(one['name'] for one in taken['containers'])}"
+        return
     for name in _OF_PODS:
         if name in sent and taken.get(name) != sent[name]:
             yield f"{name} {sent[name]} becomes {taken.get(name)}"

@@ -36,10 +36,15 @@ def _selected(spec: dict[str, Any], _: dict[str, Any]) -> None:
     spec["securityContext"].pop("runAsUser")
 
 
+def _wrapped(spec: dict[str, Any], container: dict[str, Any]) -> None:
+    spec["containers"] = [{**container, "name": "wrapper"}]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (_defaults, None),
+        (_wrapped, "the container trainer is replaced by wrapper"),
         (_mirrored, "image {image} becomes {mirror}"),
         (_limited, "requests.memory 26Gi becomes 8Gi; limits.ephemeral-storage is set to 1Gi; limits.memory 26Gi becomes 8Gi"),
         (_selected, "priorityClassName training becomes low; nodeSelector pool gpus becomes cpu; runAsUser 10001 is removed"),
