@@ -30,14 +30,14 @@ def test_a_fault_behind_three_bytes_is_found_and_its_bytes_are_kept(tmp_path: Pa
             "tests.fuzz",
             "--one",
             "planted",
-            "-max_total_time=60",
+            "-max_total_time=240",
             "-seed=1",
             f"-artifact_prefix={tmp_path}/",
         ],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert found.returncode != 0
     assert "AssertionError: KeyError: 'planted'" in found.stdout + found.stderr
