@@ -1,8 +1,8 @@
 """One experiment on one process and on two, by DDP and by each stage of ZeRO: the same losses, and no interruption that changes
 a bit. The entry, torchrun, gloo and DeepSpeed are real; the model is small.
 
-Runs of DDP and ZeRO-3 are processes of their own, as a user's are. The others are forks of one that has imported torch, which
-costs half as much; a fork that is killed ends with the bits of a process of its own.
+The run of ZeRO-3 is processes of its own, as a user's are; so are those of DDP in tests/test_demo.py. The others are forks of one
+that has imported torch, which costs half as much; a fork that is killed ends with the bits of a process of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from launcher.experiment.resolved import resolved
 from launcher.experiment.schema import Experiment
 from launcher.job.presets import read_parallelism
 from launcher.job.topology import Topology
-from launcher.runs.processes import members
+from launcher.runs.processes import Process, members
 from launcher.runs.run_dir import RunDir
 from tests.trainer.forks import HOLD_AT, Forks, kill_all
 from tests.waiting import PATIENCE, wait_for
@@ -86,13 +86,9 @@ class Started:
         self.finish()
 
     def pid_of(self, rank: int) -> int:
-        if self._forks is not None:  # a fork has the environment of what forked it; entry and torchrun are older than the ranks
-            return members(None, self._pid)[2 + rank]
-        for pid in members(str(self.run.path)):
-            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            if f"RANK={rank}".encode() in variables:
-                return pid
-        raise AssertionError(f"there is no rank {rank}")
+        """Of a fork: entry and torchrun are older than the ranks."""
+        family = sorted(map(Process.of, members(None, self._pid)), key=lambda one: (one.start_time, one.pid))
+        return family[2 + rank].pid
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         if not self.run.steps.exists():
@@ -121,7 +117,7 @@ def undisturbed(root: Path, make_experiment: Make, forks: Forks) -> dict[str, St
     """A whole run of each mode."""
     runs = {}
     for mode in MODES:
-        by = None if mode in ("ddp", "zero3") else forks
+        by = None if mode == "zero3" else forks
         runs[mode] = Started(root, make_experiment(**EVERY_TWO, **BATCH), mode, mode, by)
         runs[mode].start()
         assert runs[mode].finish() == 0, (runs[mode].run.logs / "rank-0.log").read_text()
@@ -199,16 +195,18 @@ def test_a_request_to_one_rank_stops_both_after_one_checkpoint(root: Path, make_
     )
 
 
-def test_a_rank_that_is_killed_ends_the_other_within_seconds_and_is_the_reason(root: Path, make_experiment: Make) -> None:
-    run = Started(root, make_experiment(**{**EVERY_TWO, "max_steps": 500}, **BATCH), "ddp", "halved")
+def test_a_rank_that_is_killed_ends_the_other_within_seconds_and_is_the_reason(
+    root: Path, make_experiment: Make, forks: Forks
+) -> None:
+    run = Started(root, make_experiment(**{**EVERY_TWO, "max_steps": 500}, **BATCH), "ddp", "halved", forks)
     run.start()
     run.until_step(2)
-    began = time.monotonic()
+    other, began = run.pid_of(0), time.monotonic()
     os.kill(run.pid_of(1), signal.SIGKILL)
     assert run.finish() == 137
     assert time.monotonic() - began < 60
     assert run.outcome()["sentence"].startswith("a rank was killed (SIGKILL)")
-    assert members(str(run.run.path)) == []
+    assert Process.of(other) is None
 
 
 def test_memory_that_runs_out_costs_no_step_and_changes_no_loss(
