@@ -1,4 +1,4 @@
-"""Which pairs a step holds, how they are laid into packed rows, and the few lengths that those rows have. No model.
+"""Which pairs a step holds, how they are packed into rows, and the few row lengths that are used. No model.
 
 Others take ``packing``, ``steps``, ``buckets`` and ``blocks``.
 """

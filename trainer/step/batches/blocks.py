@@ -1,4 +1,4 @@
-"""Which blocks of a packed row's attention hold anything to see: FlexAttention's tables, made from segments and never from T²."""
+"""FlexAttention's block tables for a packed row, computed from its segments without a T × T mask."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK: Final = 128  # tokens of a block on both sides: FlexAttention's default
+BLOCK: Final = 128  # tokens per block in queries and keys, FlexAttention's default
 
 
 def up(count: int, block: int = BLOCK) -> int:
-    """The next multiple of ``block``."""
+    """``count`` rounded up to a multiple of ``block``."""
     return -(-count // block) * block
 
 
@@ -49,17 +49,17 @@ def tables(
 
 
 def blocks(lengths: Sequence[tuple[int, int, int]] | Numbers) -> tuple[Blocks, Blocks]:
-    """([b, b]: blocks in which some query sees some key; [b, b]: blocks in which every query sees every key)."""
+    """([b, b]: some query in the block sees some key; [b, b]: every query sees every key)."""
     sizes = np.array(lengths).ravel()
     segments = np.flatnonzero(sizes)
     total, ends = int(sizes.sum()), np.cumsum(sizes)
     begin = (ends - sizes)[segments]
     count = -(-total // BLOCK)
     edges = np.arange(count) * BLOCK
-    first = np.searchsorted(begin, edges, side="right") - 1  # places in ``segments`` of a block's first and last
+    first = np.searchsorted(begin, edges, side="right") - 1  # indices in ``segments`` of each block's first and last segment
     last = np.searchsorted(begin, np.minimum(edges + BLOCK, total) - 1, side="right") - 1
     before = np.tri(count, k=-1, dtype=bool)
-    # No key comes after its query: a block sees those from the beginning of its first segment on.
+    # Keys never follow their query: a block sees keys from the beginning of its first segment.
     some = np.tri(count, dtype=bool) & (np.arange(count) >= (begin[first] // BLOCK)[:, None])
     for (of_prompt, _, _), (end, _, after) in zip(sizes.reshape(-1, 3).tolist(), ends.reshape(-1, 3).tolist(), strict=True):
         if of_prompt and after > end:  # both answers see the prompt
@@ -75,15 +75,15 @@ def _range(positions: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _full(first: Numbers, last: Numbers, is_whole: Blocks) -> Blocks:
-    """[b, b]: whether every segment in the query's block sees every segment in the key's block, where that lies before it.
+    """[b, b]: whether every segment in the query's block sees every segment in an earlier key's block.
 
-    ``first`` and ``last``: [b], the first segment and the last in each block; ``is_whole``: [b], all but those of a row's end.
+    ``first`` and ``last``: [b], the first and last segment in each block. ``is_whole``: [b], false for a block at a row's end.
     """
     is_one = first == last
     query = np.where(is_one & is_whole, first, -2)
     pair = np.where((first // 3 == last // 3) & is_whole, first // 3, -2)
     itself = np.where(is_one, first, -1)
     prompt = np.where(is_one & (first % 3 == 0), first // 3, -1)
-    # The chosen answer follows its prompt, so one block of keys may hold the end of the prompt and its beginning.
+    # The chosen answer follows its prompt, so a block of keys may hold the prompt's end and the answer's beginning.
     both = np.where((last % 3 == 1) & (first == last - 1), last, -1)
     return (pair[:, None] == prompt) | (query[:, None] == itself) | (query[:, None] == both)

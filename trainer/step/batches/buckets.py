@@ -1,4 +1,4 @@
-"""The lengths that rows of a GPU have: few, because kernels are compiled for each of them, and close to the rows of the data."""
+"""The row lengths on a GPU: few, because kernels are compiled for each length, and close to the lengths in the data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .blocks import BLOCK, up
 from .packing import first_fit
 
 MOST: Final = 8  # lengths
-SAMPLE: Final = 512  # steps whose rows stand for those of all,
-PAIRS: Final = 2**14  # of at most so many pairs
+SAMPLE: Final = 512  # steps sampled as representative of all,
+PAIRS: Final = 2**14  # with at most this many pairs
 
 
 @dataclass(frozen=True)
 class Buckets:
-    """``budget``: tokens of several pairs in a row; ``lengths``: of rows with their padding, ascending multiples of BLOCK."""
+    """``budget``: maximum tokens of a row with several pairs. ``lengths``: padded row lengths, ascending multiples of BLOCK."""
 
     budget: int
     lengths: tuple[int, ...] = ()
@@ -27,21 +27,21 @@ class Buckets:
     def of(cls, sizes: Numbers, together: int, budget: int) -> Buckets:
         """The ``MOST`` lengths that need the least padding for steps of ``together`` pairs.
 
-        ``sizes``, [n]: tokens of each pair; ``budget``: tokens of a row. The longest row of the steps is the new budget, which
-        is never larger, so that rows of other passes need no further length. A function of its arguments: a resumed run has the
-        same lengths.
+        ``sizes``, [n]: tokens of each pair. ``budget``: maximum tokens of a row. The longest sampled row becomes the new
+        budget, which is never larger, so that other passes need no further length. Deterministic: a resumed run has the same
+        lengths.
         """
         rows = _rows(sizes, together, budget)
         within = rows[rows <= budget]
         return cls(int(within.max()) if len(within) else budget, _least_padding(rows))
 
     def padded(self, length: int) -> int:
-        """The shortest of the lengths that holds ``length`` tokens; past the longest, the next multiple of BLOCK."""
+        """The shortest length that holds ``length`` tokens; beyond the longest, the next multiple of BLOCK."""
         return next((one for one in self.lengths if one >= length), up(length))
 
 
 def _rows(sizes: Numbers, together: int, budget: int) -> Numbers:
-    """[m]: tokens of the rows of up to ``SAMPLE`` steps, and of the longest pair by itself."""
+    """[m]: tokens of the rows of up to ``SAMPLE`` steps, and of the longest pair alone."""
     order = np.random.default_rng(0).permutation(len(sizes))[: max(together, min(SAMPLE * together, PAIRS))]
     found = [int(sizes.max())]
     for begin in range(0, len(order), together):
@@ -51,14 +51,14 @@ def _rows(sizes: Numbers, together: int, budget: int) -> Numbers:
 
 
 def _least_padding(rows: Numbers) -> tuple[int, ...]:
-    """At most ``MOST`` multiples of BLOCK, the longest for the longest row, by dynamic programming over those that rows need."""
+    """At most ``MOST`` multiples of BLOCK that cover all rows with the least padding, by dynamic programming."""
     ends, counts = np.unique(-(-rows // BLOCK) * BLOCK, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])
     # cost[i, j]: tokens of the rows from end i to end j, all padded to end j; a row before its own beginning has none
     cost = np.triu(ends * (below[1:] - below[:-1, None])) + np.where(np.tri(len(ends), k=-1) > 0, np.inf, 0)
     best, before = cost[0], []
     for _ in range(min(MOST, len(ends)) - 1):
-        # One more length: the ends before i as before, and those from i on padded to end j.
+        # One more length: ends before i as before, those from i on padded to end j.
         whole = np.concatenate([[0], best[:-1]])[:, None] + cost
         before.append(whole.argmin(axis=0))
         best = whole.min(axis=0)

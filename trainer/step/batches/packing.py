@@ -1,6 +1,6 @@
-"""Pairs -> rows: a pair is its prompt once, then the chosen answer, then the rejected one; all padding is at the row's end.
+"""Packs pairs into rows: a pair is its prompt once, then the chosen answer, then the rejected one. Padding is at the row's end.
 
-A pair without a rejected answer, as SFT has them, is its prompt and the chosen answer.
+An SFT pair has no rejected answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .blocks import BLOCK, tables, up
 
 
 class Span(NamedTuple):
-    """Where a pair lies in its row: ``begin``, then so many tokens that both answers see, of the chosen, of the rejected."""
+    """A pair's position in its row: ``begin``, then the number of tokens shared by both answers, of the chosen and of the
+    rejected answer.
+    """
 
     begin: int
     shared: int
@@ -29,38 +31,38 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence of T tokens that holds k whole pairs, and the n places whose outputs predict an answer's token.
+    """One sequence of T tokens with k whole pairs, and the n places (token indices) whose outputs predict an answer's token.
 
-    The prompt's last token predicts the first token of both answers, so it stands once before each of them, at one position
-    and unseen by the other; the last token of an answer predicts nothing and is left out.
+    The prompt's last token predicts the first token of both answers. So it is repeated before each answer, at the same
+    position, and each copy is hidden from the other answer. The last token of an answer predicts nothing and is left out.
 
-    A row may end in padding, of T and of n, so that few shapes are compiled: tokens of id 0 at position 0 in a segment of their
-    own, 3k, which predict id 0 for answer 2k. No pair sees them, and they count nothing.
+    T and n may be padded, so that few shapes are compiled: padding has id 0 and position 0, is its own segment 3k, and predicts
+    id 0 for answer 2k. No pair sees it, and it adds nothing to the sums.
 
-    A row of a fixed shape has room for more pairs than k: those that are missing have no tokens and the place -1. What a pass
-    computes of such a row depends on its content only through the buffer.
+    A row of a fixed shape has room for K ≥ k pairs: missing ones have no tokens and place -1. What a pass computes of such a
+    row depends on its content only through the buffer.
 
-    All numbers lie in one buffer, because a GPU is given each copy by a call of its own.
+    All tensors share one buffer, because each copy to a GPU is a separate call.
     """
 
-    buffer: Tensor  # int64: the tensors below, one after another
-    pairs: tuple[int, ...]  # [k] places of the pairs in what was packed
+    buffer: Tensor  # int64: all tensors below, concatenated
+    pairs: tuple[int, ...]  # [k] indices of the pairs in the packed data
     spans: tuple[Span, ...]  # [k]
     edge: int = 0  # blocks on a side of FlexAttention's tables, whose int32 numbers end the buffer
     window: int = 0  # of a second set of tables, for layers that see so many positions; 0: there is none
     padding: int = 0  # of the T tokens
     spare: int = 0  # of the n places
-    room: int = 0  # pairs that the buffer has room for, in a row of a fixed shape; 0: as many as it has
+    room: int = 0  # K in a row of a fixed shape; 0: exactly k
 
     def to(self, device: torch.device) -> Row:
-        """The row on ``device``, by one copy, which nothing waits for."""
+        """The row on ``device``, by one asynchronous copy."""
         if device.type == self.buffer.device.type:
             return self
         return self.at(self.buffer.pin_memory().to(device, non_blocking=True))
 
     @cached_property
     def length(self) -> int:
-        """T, with the padding."""
+        """T, including padding."""
         return sum(span.shared + span.chosen + span.rejected for span in self.spans) + self.padding
 
     @cached_property
@@ -70,16 +72,16 @@ class Row:
 
     @property
     def slots(self) -> int:
-        """K: pairs that the buffer has room for; k where the shape is not fixed."""
+        """K: pairs that the buffer has room for; k if the shape is not fixed."""
         return self.room or len(self.spans)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(T, n, K, blocks on a side): rows of one shape have buffers of one form."""
+        """(T, n, K, blocks per side). Rows of the same shape have buffers of the same layout."""
         return self.length, self.predicted, self.slots, self.edge
 
     def at(self, buffer: Tensor) -> Row:
-        """The row whose numbers lie in ``buffer``, a copy of its own."""
+        """The row with its numbers in ``buffer``, a copy of its own buffer."""
         return replace(self, buffer=buffer)
 
     @cached_property
@@ -93,7 +95,7 @@ class Row:
 
     @property
     def counted(self) -> tuple[int, int, int]:
-        """(pairs, predicted tokens of their chosen answers, of the rejected ones), without padding."""
+        """(pairs, predicted tokens of chosen answers, of rejected answers), without padding."""
         return len(self.spans), sum(span.chosen for span in self.spans), sum(span.rejected for span in self.spans)
 
     @property
@@ -103,37 +105,37 @@ class Row:
 
     @property
     def position_ids(self) -> Tensor:
-        """[T]; the rejected answer's begin again after the prompt."""
+        """[T]; the rejected answer's positions restart after the prompt."""
         return self._parts[1]
 
     @property
     def segment(self) -> Tensor:
-        """[T]: 3i for what both answers of the row's pair i see, 3i + 1 for the chosen answer, 3i + 2 for the rejected one."""
+        """[T]: for the row's pair i, 3i in the shared prompt, 3i + 1 in the chosen answer, 3i + 2 in the rejected one."""
         return self._parts[2]
 
     @property
     def parent(self) -> Tensor:
-        """[T]: the segment of its prompt, which a token sees beside its own segment."""
+        """[T]: the prompt's segment, which a token sees in addition to its own."""
         return self._parts[3]
 
     @property
     def where(self) -> Tensor:
-        """[n]: places in the row."""
+        """[n]: token indices in the row whose outputs are used."""
         return self._parts[4]
 
     @property
     def targets(self) -> Tensor:
-        """[n]: the ids predicted there."""
+        """[n]: the token ids predicted there."""
         return self._parts[5]
 
     @property
     def answer(self) -> Tensor:
-        """[n]: 2i for the chosen answer of the row's pair i, 2i + 1 for the rejected one, 2K for padding."""
+        """[n]: for the row's pair i, 2i in the chosen answer, 2i + 1 in the rejected one; 2K in padding."""
         return self._parts[6]
 
     @property
     def side(self) -> Tensor:
-        """[n]: 0 for a chosen answer, 1 for a rejected one, 2 for padding."""
+        """[n]: 0 in a chosen answer, 1 in a rejected one, 2 in padding."""
         return self._parts[7]
 
     @property
@@ -143,7 +145,7 @@ class Row:
 
     @property
     def places(self) -> Tensor:
-        """[K]: ``pairs``, where the row is; -1 for a pair that is missing."""
+        """[K]: ``pairs`` on the row's device; -1 for missing pairs."""
         return self._parts[9]
 
     def blocks(self, *, windowed: bool = False) -> tuple[Tensor, ...]:
@@ -156,32 +158,32 @@ class Row:
 
 
 def _numbers(edge: int) -> int:
-    """int64 numbers that the tables of ``edge`` blocks take."""
+    """int64 values that the tables of ``edge`` blocks take."""
     return 2 * edge * (1 + edge)
 
 
 def pack(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None, *, block_sparse: bool = False) -> list[Row]:
-    """Rows of at most ``budget`` tokens, longest pairs first (first fit decreasing); a longer pair has a row of its own.
+    """Rows of at most ``budget`` tokens, longest pairs first (first-fit decreasing). A longer pair gets its own row.
 
-    ``places``: those of the pairs to pack, all by default. ``block_sparse``: with FlexAttention's tables. The same pairs in the
-    same order give the same rows.
+    ``places``: indices of the pairs to pack, all by default. ``block_sparse``: with FlexAttention's tables. Deterministic for
+    the same pairs in the same order.
     """
     return [pack_row(pairs, row, block_sparse=block_sparse) for row in rows_of(pairs, budget, places)]
 
 
 def rows_of(pairs: TokenPairs, budget: int, places: Sequence[int] | None = None) -> list[tuple[int, ...]]:
-    """Which places of ``pairs`` each row of ``pack`` holds."""
+    """The pair indices in each row of ``pack``."""
     if places is None:
         return [tuple(row) for row in first_fit(packed_lengths(pairs), budget)]
     return [tuple(places[i] for i in row) for row in first_fit(packed_lengths(pairs.take(places)), budget)]
 
 
 def first_fit(sizes: Numbers, budget: int) -> list[list[int]]:
-    """The places of ``sizes``, [n], in rows of at most ``budget`` together, by first fit decreasing, in O(n log n)."""
+    """Indices of ``sizes``, [n], in groups with a sum of at most ``budget``; first-fit decreasing in O(n log n)."""
     lengths = sizes.tolist()
     rows: list[list[int]] = []
     leaves = 1 << max(0, len(lengths) - 1).bit_length()
-    room = [budget] * (2 * leaves)  # a heap of maxima: 2i and 2i + 1 lie below i, and the leaves are the rows, still empty
+    room = [budget] * (2 * leaves)  # a max-heap: children of i are 2i and 2i + 1, the leaves are the rows, still empty
     for place in np.argsort(-sizes, kind="stable").tolist():
         length = min(lengths[place], budget)
         node = 1
@@ -190,7 +192,7 @@ def first_fit(sizes: Numbers, budget: int) -> list[list[int]]:
         if node - leaves == len(rows):
             rows.append([])
         rows[node - leaves].append(place)
-        room[node] -= lengths[place]  # of a longer one nothing is left, not even for a pair without tokens
+        room[node] -= lengths[place]  # a longer pair leaves no room, not even for a pair without tokens
         while node > 1:
             node //= 2
             room[node] = max(room[2 * node], room[2 * node + 1])
@@ -198,12 +200,12 @@ def first_fit(sizes: Numbers, budget: int) -> list[list[int]]:
 
 
 def packed_lengths(pairs: TokenPairs) -> Numbers:
-    """[n]: tokens that each pair takes in a row."""
+    """[n]: tokens of each pair in a row."""
     return segments_of(pairs.lengths).sum(axis=1)
 
 
 def segments_of(lengths: Numbers) -> Numbers:
-    """[n, 3]: tokens that both answers see, and those of (chosen, rejected), which begin with the prompt's last.
+    """[n, 3]: tokens of (shared prompt, chosen, rejected); the answers begin with a copy of the prompt's last token.
 
     ``lengths``, [n, 3]: ids of prompt, chosen and rejected.
     """
@@ -220,7 +222,7 @@ def pack_row(
     padded: Callable[[int], int] | None = None,
     room: int = 0,
 ) -> Row:
-    """The row of the pairs at ``places``, in their order.
+    """The row of the pairs at ``places``, in this order.
 
     ``block_sparse``: with FlexAttention's tables; ``window``: with a second set, for layers that see so many positions.
 
@@ -260,7 +262,7 @@ def pack_row(
 
 
 def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:
-    """[m, 3]: where the segments of ``lengths``, [m, 3], begin. Writes all of [4, T] but the ids."""
+    """[m, 3]: the starts of the segments ``lengths``, [m, 3]. Writes all of [4, T] except the ids."""
     _, positions, segment, parent = parts
     sizes = lengths.ravel()
     begins = np.cumsum(sizes) - sizes
@@ -273,14 +275,14 @@ def _sequence(parts: Numbers, lengths: Numbers) -> Numbers:
 
 
 def _fill(pairs: TokenPairs, ids: Numbers, targets: Numbers) -> None:
-    """Writes the ids of a row of ``pairs``, and those that are predicted."""
+    """Writes a row's ids and the predicted ids."""
     prompts, chosen, rejected = pairs.ids
     given, predicted = [], []
     for (a, b, c), (p, q, r) in zip(pairs.begins.tolist(), (pairs.begins + pairs.lengths).tolist(), strict=True):
-        first = 0 if a < p else 1  # without a prompt the first token of an answer is given, and not predicted
+        first = 0 if a < p else 1  # without a prompt, an answer's first token is not predicted
         given += prompts[a:p], chosen[b : max(b, q - 1)]
         predicted.append(chosen[b + first : q])
         if c < r:
             given += prompts[max(a, p - 1) : p], rejected[c : r - 1]
             predicted.append(rejected[c + first : r])
-    ids[:], targets[:] = np.concatenate(given), np.concatenate(predicted)  # widened at once, and not piece by piece
+    ids[:], targets[:] = np.concatenate(given), np.concatenate(predicted)  # widened once, not piece by piece

@@ -1,4 +1,4 @@
-"""Which pairs a step holds: a function of seed, epoch and step alone, the same for any number of ranks."""
+"""Which pairs a step holds: a function of seed, epoch and step only, independent of the number of ranks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .packing import first_fit, packed_lengths, segments_of
 
 @dataclass(frozen=True)
 class Share:
-    """What one rank computes of one step; a pair's loss counts ``1 / total``."""
+    """One rank's part of a step. A pair's loss has weight ``1 / total``."""
 
-    pairs: tuple[int, ...]  # places in the data
+    pairs: tuple[int, ...]  # indices of pairs in the data
     total: int  # pairs of the step over all ranks
-    tokens: int  # of the step over all ranks, as the plain path counts them: a prompt with each of its answers
-    is_work: bool  # else it repeats a pair of another rank, which counts nothing: every rank must meet in the reduction
-    rows: int  # of the rank that has the most, where weights or gradients are spread: all ranks must meet in each; else 0
+    tokens: int  # tokens of the step over all ranks, counted like the plain path: a prompt with each of its answers
+    is_work: bool  # otherwise it repeats another rank's pair with weight 0, because every rank must join the reduction
+    rows: int  # rows of the rank with the most, if weights or gradients are sharded and all ranks must join each pass; else 0
     predicted: int = 0  # tokens of the chosen answers of the step over all ranks
 
 
 class Steps(Sampler[Share]):
     """The shares of ``rank`` in the steps of one epoch.
 
-    The order is that of accelerate's seedable sampler (``torch.randperm`` seeded with seed + epoch), so it is plain TRL's too.
-    The ranks' shares of a step are balanced by tokens: the longest pair goes to the rank that has the fewest tokens so far.
+    The order is that of accelerate's seedable sampler (``torch.randperm`` seeded with seed + epoch), so also plain TRL's. A
+    step's shares are balanced by tokens: the longest remaining pair goes to the rank with the fewest tokens.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class Steps(Sampler[Share]):
         budget: int | None,
         kept: int | None = None,
     ):
-        """``batch``: pairs of a step over all ranks; ``budget``: tokens of a row, where all ranks' rows are to be counted;
-        ``seed``: None for the order of the data; ``kept``: how many pairs an epoch holds, the first of its order; None for all.
+        """``batch``: pairs per step over all ranks. ``budget``: maximum tokens of a row, if all ranks' rows must be counted.
+        ``seed``: None for the order of the data. ``kept``: pairs per epoch, the first of its order; None for all.
         """
         self._lengths = packed_lengths(pairs)
         self._tokens, self._predicted = pairs.padded_tokens, segments_of(pairs.lengths)[:, 1]
@@ -91,7 +91,7 @@ class Steps(Sampler[Share]):
 
 
 class StepLoader(DataLoader[Share]):
-    """Steps as transformers wants to see them: something with a length, an epoch, and a sampler that can skip."""
+    """The steps in the form that transformers expects: with a length, an epoch, and a sampler that can skip."""
 
     def __init__(self, pairs: int, steps: Steps):
         super().__init__(_Itself(pairs), batch_sampler=_Batches(steps), collate_fn=_only)
@@ -101,7 +101,7 @@ class StepLoader(DataLoader[Share]):
 
 
 class _Itself(torch.utils.data.Dataset[Share]):
-    """Gives a share for itself: the pairs are in memory already."""
+    """Returns the share itself, because the pairs are already in memory."""
 
     def __init__(self, pairs: int):
         self._pairs = pairs
@@ -114,7 +114,7 @@ class _Itself(torch.utils.data.Dataset[Share]):
 
 
 class _Batches(Sampler[list[Share]]):
-    """Batches of one share."""
+    """Batches of one share each."""
 
     def __init__(self, steps: Steps):
         self._steps = steps

@@ -1,5 +1,5 @@
-"""How a run computes its steps: on the fast path or on TRL's own, with compiled layers, with recorded rows. Each is compared
-with the plain way on the run's first pairs before it is taken.
+"""How a run computes its steps: fast or plain path, compiled layers, recorded rows. Each is compared with the simpler way on
+the run's first pairs before it is used.
 
 Others take ``choice``, ``layers``, ``replayed`` and ``pace``.
 """

@@ -1,4 +1,4 @@
-"""Which path a run takes: packed rows where model and settings allow it and the first pairs confirm it, else TRL's own."""
+"""Chooses a run's path: packed rows if model and settings allow it and the first pairs confirm it, else TRL's own step."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from .comparison import COMPARED, features, tried
 
 Kept = Callable[[str], Mapping[str, Tensor]]
 _ROLES: Final = ("train", "validation")
-ROWS: Final = 16  # per call of the reference pass: enough of them to fill rows well
+ROWS: Final = 16  # pairs per call of the reference pass, enough to fill rows well
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The path of a run, and the sentence that reports it."""
+    """A run's path, and the sentence that reports it."""
 
-    packed: Packed | None  # None: the plain path
-    budget: int  # tokens of a row
+    packed: Packed | None  # None for the plain path
+    budget: int  # maximum tokens of a row
     sentence: str
-    rows: str | None = None  # how long they are, where the free memory decides
-    is_compiled: bool = False  # whether decoder layers are, see ``layers``
-    graphs: RowGraphs | None = None  # that replay the rows of a step, see ``replayed``
+    rows: str | None = None  # row lengths, if free memory decides them
+    is_compiled: bool = False  # whether decoder layers are compiled, see ``layers``
+    graphs: RowGraphs | None = None  # CUDA graphs that replay the rows of a step, see ``replayed``
 
     @property
     def path(self) -> str:
@@ -64,13 +64,13 @@ def choose_path(
 ) -> Choice:
     """The path for ``wanted`` (auto, fast or plain).
 
-    ``remembered`` and ``budgets``: path, and tokens of a row by rank, of the checkpoint that the run resumes from. ``rows``: as
-    a GPU's memory allows them. Raises ExperimentError where ``fast`` is not possible.
+    ``remembered`` and ``budgets``: path, and maximum tokens of a row by rank, of the checkpoint to resume from. ``rows``: as a
+    GPU's memory allows them. Raises ExperimentError if ``fast`` is not possible.
     """
     budget = row_budget(tokens.pairs, trainer.args.per_device_train_batch_size, trainer.model, trainer.accelerator.device, rows)
     if budgets is not None and None not in budgets:
         here = trainer.args.process_index
-        # Never more than now: memory may have run out since the checkpoint, and the micro-batch is smaller.
+        # Never more than now: memory may have run out since the checkpoint, which makes the micro-batch smaller.
         budget = min(budget, budgets[here] if len(budgets) == trainer.args.world_size else min(budgets))
     if wanted == "plain":
         return Choice(None, budget, "plain path: dpo_path is plain")
@@ -98,7 +98,7 @@ def _rows(packed: Packed, budget: int, rows: Rows | None) -> str | None:
 
 
 def _why_batches(trainer: DPOTrainer) -> str | None:
-    """Why what the trainer was given needs TRL's own evaluation."""
+    """Why the given data need TRL's own evaluation."""
     if trainer.compute_metrics is not None:
         return "compute_metrics needs the logits of whole sequences"
     return "several evaluation sets are evaluated one by one" if isinstance(trainer.eval_dataset, dict) else None
@@ -113,12 +113,11 @@ def take_path(
     cache: Path,
     kept: Kept = lambda key: {},
 ) -> str | None:
-    """Switches ``trainer`` to the chosen path, and gives it the reference's numbers for the pairs of ``data``.
+    """Switches ``trainer`` to the chosen path, and gives it the reference's log-probabilities for the pairs of ``data``.
 
-    Returns the key of these numbers, None where the reference is computed in every step, or the method has none.
-
-    ``data``: (file's name, pairs) of the training, and of the pairs held out where there are any. ``identity`` names the base
-    weights. ``kept``: from the numbers' key to those that a checkpoint holds.
+    Returns their key; None if the reference is computed in every step, or the method has none. ``data``: (file name, pairs) of
+    the training pairs and of validation pairs, if any. ``identity``: of the base weights. ``kept``: key -> log-probabilities in
+    a checkpoint.
     """
     trainer.culprits.name_rows(data[0][0], data[0][1].pairs)
     if not trainer.has_reference:
@@ -126,7 +125,7 @@ def take_path(
             _pack(trainer, choice, [(tokens.pairs, torch.zeros(len(tokens.pairs), 2, dtype=torch.float64)) for _, tokens in data])
         return None
     if not is_fixed(trainer.args):
-        return None  # the plain path computes a reference that moves, or that depends on pairs, in every step
+        return None  # the plain path computes a reference that moves or depends on pairs in every step
     pairs = [(source, tokens.pairs) for source, tokens in data]
     key, logps = _reference(trainer, choice, precision, identity, pairs, cache, kept)
     trainer.reference_logps = dict(zip(_ROLES, logps, strict=False))
@@ -140,7 +139,7 @@ def take_path(
 
 
 def _pack(trainer: DPOTrainer, choice: Choice, data: Sequence[tuple[TokenPairs, Tensor]]) -> None:
-    """Switches ``trainer`` to packed rows of (pairs, their reference's numbers), first those of the training."""
+    """Switches ``trainer`` to packed rows of (pairs, reference log-probabilities), training pairs first."""
     assert choice.packed is not None, "rows are the fast path's"
     train, *held_out = [Scored(pairs, numbers.to(trainer.accelerator.device)) for pairs, numbers in data]
     trainer.take_fast_path(
@@ -157,12 +156,11 @@ def _reference(
     cache: Path,
     kept: Kept,
 ) -> tuple[str, list[Tensor]]:
-    """(the numbers' key, for each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64).
+    """(their key, for each (source, pairs) of ``data`` the reference's log-probabilities, [n, 2] float64).
 
-    They come from the checkpoint or from the cache where it has them.
-
-    The model is the reference while it is untrained: with a new adapter switched off; as a whole, or with the adapter that it
-    starts from, before the first step and before a checkpoint is loaded.
+    Taken from the checkpoint or the cache if possible. Otherwise the untrained model is the reference: with a new adapter
+    disabled, or as a whole, or with the adapter that training starts from, before the first step and before a checkpoint is
+    loaded.
     """
     rank = trainer.args.process_index
     key = _gather(_key(trainer, choice, precision, identity) if rank == 0 else None)[0]
@@ -182,14 +180,14 @@ def _reference(
 def _computed(
     trainer: DPOTrainer, choice: Choice, scored: Score, key: str, source: str, pairs: TokenPairs, cache: Path
 ) -> Tensor:
-    """The reference's log-probabilities of ``pairs``, [n, 2] float64: from the cache, or ``scored`` now."""
+    """The reference's log-probabilities of ``pairs``, [n, 2] float64: from the cache, or from ``scored``."""
     with stage("computing the reference") as progress:
         reference = reference_logps(
             pairs,
             score=scored,
             key=key,
             cache=cache,
-            budget=min(_gather(choice.budget)) * ROWS,  # a rank that has run out of memory has shorter rows
+            budget=min(_gather(choice.budget)) * ROWS,  # after running out of memory a rank has shorter rows
             source=source,
             rank=trainer.args.process_index,
             world=trainer.args.world_size,
@@ -201,9 +199,9 @@ def _computed(
 
 
 def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
-    """How far a log-probability may be off by rounding alone, in nats for each square root of a token.
+    """Expected error of a log-probability by rounding alone, in nats per square root of a token.
 
-    Twice what the first pairs show, computed together and each by itself, and at least what the step's precision makes likely.
+    Twice what the first pairs show when computed together and separately, but at least what the step's precision makes likely.
     """
     pairs, args = tokens.pairs[:COMPARED], trainer.args
     least = LEAST[torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else torch.float32]
@@ -216,7 +214,7 @@ def rounding(trainer: DPOTrainer, choice: Choice, tokens: Tokens) -> float:
 
 @contextmanager
 def as_reference(trainer: DPOTrainer) -> Iterator[Any]:
-    """The model to call for the reference's numbers."""
+    """The model to call for the reference's log-probabilities."""
     trainer.model.eval()
     with callable_model(trainer) as called, _at_start(trainer), trainer.accelerator.autocast(), torch.no_grad():
         yield called
@@ -224,14 +222,14 @@ def as_reference(trainer: DPOTrainer) -> Iterator[Any]:
 
 @contextmanager
 def _at_start(trainer: DPOTrainer) -> Iterator[None]:
-    """The untrained model is what the training starts from, for as long as this lasts."""
+    """During the block the untrained model is what training starts from."""
     if not isinstance(trainer.model, PeftModel):
         yield
     elif not trainer.is_continued:
         with trainer.model.disable_adapter():
             yield
     else:
-        before, trainer.ref_model = trainer.ref_model, trainer.model  # else TRL's function would switch the adapter off
+        before, trainer.ref_model = trainer.ref_model, trainer.model  # otherwise TRL's function would disable the adapter
         try:
             yield
         finally:
@@ -260,12 +258,12 @@ def _key(trainer: DPOTrainer, choice: Choice, precision: Precision, identity: st
 
 
 def is_fixed(args: DPOConfig) -> bool:
-    """Whether the reference has one number for an answer, whatever its step and its pair."""
+    """Whether the reference gives an answer the same log-probability in every step and pair."""
     return not args.sync_ref_model and args.ld_alpha is None
 
 
 def score(trainer: DPOTrainer, called: Any, choice: Choice, pairs: TokenPairs) -> Tensor:
-    """[n, 2] log-probabilities; where weights are sharded, all ranks make the same number of passes. Raises Interrupted."""
+    """[n, 2] log-probabilities. With sharded weights all ranks make the same number of passes. Raises Interrupted."""
     if trainer.is_stop_wanted():
         raise Interrupted
     if choice.packed is not None:

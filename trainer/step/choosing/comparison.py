@@ -1,4 +1,4 @@
-"""Comparison: the packed pass beside the plain one, on the first pairs of a run, before the fast path is taken."""
+"""Compares the packed pass with the plain one on a run's first pairs, before the fast path is used."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from ..forward.windows import windows
 from ..memory import as_in_training
 from ..packed import Packed
 
-COMPARED: Final = 2  # pairs: enough for a row with two of them, and for two rows
+COMPARED: Final = 2  # pairs, enough for a row with two of them and for two rows
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far the packed path is from the plain one on the same pairs."""
+    """How far the packed pass is from the plain one on the same pairs."""
 
-    logps: float  # nats, the largest of any answer, divided by the square root of its tokens
+    logps: float  # nats per square root of a token, the largest of all answers
     loss: float  # absolute
-    gradient: float | None  # of the norms over all trained weights, relative to the plain one; None where they are spread
+    gradient: float | None  # of the gradient norms, relative to the plain one; None if gradients are sharded
 
     def beyond(self, *, half: bool) -> bool:
-        """Whether the paths do not compute the same.
+        """Whether the passes compute different things.
 
-        Rounding errors of single tokens add up as their square root: about 1e-6 nats a token in fp32 and some 1e-2 in 16 bits,
-        while a token that saw what it must not, or not what it must, is off by about one. The loss has no bound: it follows from
-        these log-probabilities, and a steep one (sppo_hard, or a large beta) turns their rounding into much.
+        Rounding errors of tokens add up as their square root: about 1e-6 nats per token in fp32 and 1e-2 in 16 bits. A token
+        with a wrong mask is off by about one. The loss has no limit of its own: it follows from these log-probabilities, and a
+        steep one (sppo_hard, or a large beta) amplifies their rounding.
         """
         logps, gradient = (0.1, 0.1) if half else (1e-4, 1e-3)
         return not (self.logps <= logps and (self.gradient is None or self.gradient <= gradient))
 
     @property
     def off(self) -> str:
-        """How far the paths are apart, where that is too far."""
+        """Which of the differences are too large."""
         gradient = "" if self.gradient is None else f", gradient off by {self.gradient:.0%}"
         return f"log-probabilities off by up to {self.logps:.1e} per sqrt(token), loss off by {self.loss:.1e}{gradient}"
 
@@ -62,11 +62,11 @@ class Numbers:
     """What a pass computes of some pairs."""
 
     logps: Tensor  # [n, 2] float64: sums of the log-probabilities of (chosen, rejected)
-    gradient: float | None  # the norm of their loss's gradient over all trained weights; None where none was computed
+    gradient: float | None  # gradient norm of the loss over all trained weights; None if not computed
 
 
 def _bound(what: str, number: float) -> str:
-    """``loss within 1e-7`` for a difference of 9.5e-8, which is rounded up to one digit."""
+    """``loss within 1e-7`` for a difference of 9.5e-8: rounded up to one digit."""
     if number == 0:
         return f"identical {what}"
     if not math.isfinite(number):
@@ -77,7 +77,7 @@ def _bound(what: str, number: float) -> str:
 
 
 def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -> tuple[Packed | None, str]:
-    """The packed forward pass if it computes the same as the plain one, and a sentence: how close they are, or why not."""
+    """(the packed forward pass if it equals the plain one, else None; a sentence: how close they are, or why not)."""
     if is_known:
         return Packed(trainer.model), "as in the run of the checkpoint"
     pairs = _first(tokens.pairs, max(windows(trainer.model)))
@@ -97,7 +97,7 @@ def _first(pairs: TokenPairs, window: int) -> TokenPairs:
 
 
 def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> tuple[Packed | None, str]:
-    """As ``tried``, by calling ``called``."""
+    """Like ``tried``, by calling ``called``."""
     plain = _plain(trainer, called, pairs, budget)
     has_gradient = plain.gradient is not None
     packed = Packed(trainer.model)
@@ -106,14 +106,14 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) 
         apart = difference(trainer, pairs, plain, found)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a model's own code raises at the mask, and the compiler of FlexAttention's kernel
+    except Exception as error:  # a model's own code may raise anything at the mask, and so may FlexAttention's compiler
         trainer.model.zero_grad()
         apart, why = None, f"the packed forward pass failed: {reason(error)}"
     else:
         what = "loss" if apart.gradient is None else "loss and gradient"
         why = f"same {what} as {trainer.plain_pass} on the first pairs ({apart})"
     half = trainer.args.bf16 or trainer.args.fp16 or trainer.model.dtype != torch.float32
-    verdicts = gather_object([apart is None or apart.beyond(half=half)])  # one path for all ranks
+    verdicts = gather_object([apart is None or apart.beyond(half=half)])  # all ranks take the same path
     if not any(verdicts):
         return packed, why
     packed.remove()
@@ -124,9 +124,9 @@ def _compared(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) 
 
 
 def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> Numbers:
-    """What TRL computes; without a gradient where weights are spread.
+    """What TRL computes; without a gradient if weights are sharded.
 
-    The pairs are computed one by one where padded they are more tokens than a row's ``budget``: memory may not have room.
+    Pairs are computed one by one if together they need more padded tokens than ``budget``, as memory may be too small.
     """
     padded = pairs.answers * len(pairs) * int(pairs.longest.max())
     parts = [pairs] if padded <= budget else [pairs[n : n + 1] for n in range(len(pairs))]
@@ -142,7 +142,7 @@ def _plain(trainer: DPOTrainer, called: Any, pairs: TokenPairs, budget: int) -> 
 
 
 def _padded(trainer: DPOTrainer, called: Any, pairs: TokenPairs, *, has_gradient: bool) -> Tensor:
-    """[n, 2] log-probabilities of the answers, each with its prompt in a sequence of its own; 0 for one that is not there."""
+    """[n, 2] log-probabilities of the answers, each in its own sequence with its prompt; 0 for a missing answer."""
     inputs = trainer._prepare_inputs(trainer.data_collator([features(pair) for pair in pairs]))
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
     with trainer.accelerator.autocast(), torch.set_grad_enabled(has_gradient):
@@ -169,8 +169,8 @@ def packed_numbers(
 ) -> Numbers:
     """What the packed pass computes in rows of ``budget`` tokens.
 
-    Its own log-probabilities are the reference of the loss. ``half``: the type of the adapter's copies, see ``halves``; None:
-    without.
+    The loss's reference is the pass's own log-probabilities. ``half``: dtype of the adapter's copies, see ``halves``; None: no
+    copies.
     """
     logps = torch.empty(len(pairs), 2, dtype=torch.float64, device=trainer.accelerator.device)
     with Halves(trainer.model, half).lent() as collect:
@@ -188,7 +188,7 @@ def packed_numbers(
 
 
 def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found: Numbers) -> Difference:
-    """How far ``found`` is from ``expected``, whose log-probabilities are the reference of both losses."""
+    """Compares ``found`` with ``expected``. The reference of both losses are the log-probabilities of ``expected``."""
     logps, reference = found.logps.to(expected.logps.device), expected.logps
     tokens = torch.tensor(pairs.lengths[:, 1:], device=reference.device).clamp(min=1)
     losses = [trainer.mean_loss(one, reference, pairs) for one in (logps, reference)]
@@ -203,12 +203,12 @@ def difference(trainer: DPOTrainer, pairs: TokenPairs, expected: Numbers, found:
 
 
 def gradient_norm(trainer: DPOTrainer) -> float:
-    """The norm of the gradient, which is taken away."""
+    """The norm of the gradient, which is then cleared."""
     gradients = [p.grad.double().norm() for p in trainer.model.parameters() if p.grad is not None]
     trainer.model.zero_grad()
     return float(torch.stack(gradients).norm()) if gradients else 0.0
 
 
 def features(pair: TokenPair) -> dict[str, list[int]]:
-    """A pair as TRL's collator takes it."""
+    """A pair in the form of TRL's collator."""
     return {"prompt_ids": pair.prompt, "chosen_ids": pair.chosen, "rejected_ids": pair.rejected}

@@ -1,4 +1,4 @@
-"""Whether a run's decoder layers are compiled: where it pays, and where compiled layers compute what eager ones compute."""
+"""Decides whether a run's decoder layers are compiled: if it saves time, and if compiled layers compute the same as eager ones."""
 
 from __future__ import annotations
 
@@ -42,18 +42,17 @@ class Work:
     """How much a run computes, for the estimate."""
 
     steps: int
-    has_evaluations: bool  # of packed rows
+    has_evaluations: bool  # packed rows per step
 
 
 def choose_layers(
     trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | str | None
 ) -> tuple[Choice, str | None]:
-    """``choice`` with compiled layers if ``wanted`` (auto, layers, graphs or off) and the model allow it, and the sentence.
+    """(``choice`` with compiled layers if ``wanted`` (auto, layers, graphs or off) and the model allow it, a sentence).
 
-    ``graphs`` adds CUDA graphs; ``auto`` does not, because no GPU has measured them yet.
-
-    ``remembered``: whether the run of the checkpoint had compiled its layers (``GRAPHED``: and graphs); None without a
-    checkpoint. Raises ExperimentError where it had, and that fails now: a run never mixes the two.
+    ``graphs`` adds CUDA graphs; ``auto`` does not, as they are not measured on a GPU yet. ``remembered``: whether the run of
+    the checkpoint had compiled layers (``GRAPHED``: and graphs); None without a checkpoint. Raises ExperimentError if it had,
+    and compiling fails now: a run never mixes the two.
     """
     must = wanted in ("layers", "graphs")
     budget = min(gather_object([choice.budget]))
@@ -84,7 +83,7 @@ def _differs(what: str, other: str, wanted: str, why: str) -> ExperimentError:
 
 
 def _eager(why: str, must: bool) -> str:
-    """A warning where compiled layers were asked for."""
+    """A warning if compiled layers were requested."""
     sentence = f"eager layers: {why}"
     return Warned(sentence) if must else sentence
 
@@ -92,7 +91,7 @@ def _eager(why: str, must: bool) -> str:
 def _why_eager(
     trainer: DPOTrainer, choice: Choice, wanted: str, tokens: Tokens, work: Work, remembered: bool | str | None
 ) -> str | None:
-    """Why the layers stay eager: "" where nobody asks, None where they do not."""
+    """Why the layers stay eager: "" if nobody asked, None if they are compiled."""
     must = wanted in ("layers", "graphs")
     if wanted == "off":
         return "compile is off"
@@ -108,7 +107,7 @@ def _why_eager(
     if remembered is False:
         return "as in the run of the checkpoint"
     if getattr(trainer.model.config, "quantization_config", None) is not None:
-        # The compiler merges the two times that a layer's weights are dequantised, and keeps the result between them.
+        # The compiler would merge both dequantisations of a layer's weights and keep the result in between.
         return "4- and 8-bit weights: a compiled graph would keep their 16-bit copies for the backward pass"
     return _unprofitable(trainer, choice, tokens, work)
 
@@ -127,7 +126,7 @@ def _impossible(trainer: DPOTrainer) -> str | None:
 
 
 def _unprofitable(trainer: DPOTrainer, choice: Choice, tokens: Tokens, work: Work) -> str | None:
-    """The reason where compiling takes longer than what it saves."""
+    """The reason if compiling takes longer than it saves."""
     assert choice.packed is not None, "layers are compiled on the fast path"
     args = trainer.args
     step = args.per_device_train_batch_size * args.gradient_accumulation_steps * float(packed_lengths(tokens.pairs).mean())
@@ -144,7 +143,7 @@ def _unprofitable(trainer: DPOTrainer, choice: Choice, tokens: Tokens, work: Wor
 
 
 def _numbers_of_matrices(layer: torch.nn.Module) -> int:
-    """Numbers a token that the layer's matrices take and give, without those of an adapter."""
+    """Values per token that the layer's matrices read and write, without an adapter's."""
     return sum(sum(w.shape) for name, w in layer.named_parameters() if w.ndim == 2 and "lora_" not in name)
 
 
@@ -155,10 +154,9 @@ def _minutes(seconds: float) -> str:
 def _tried(
     trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool
 ) -> tuple[Choice | None, str, list[Numbers]]:
-    """(``choice`` with compiled layers if they compute the same as eager ones, how close they are or why not, what they compute).
+    """(``choice`` with compiled layers if they equal eager ones, how close they are or why not, what they compute).
 
-    Each pair has a row to itself, whatever the rows' budget and lengths: a resumed run, too, shows the compiler the same rows
-    first.
+    Each pair gets its own row, whatever the budget and lengths, so that a resumed run shows the compiler the same rows first.
     """
     assert choice.packed is not None, "layers are compiled on the fast path"
     eager = replace(choice, budget=1)
@@ -192,10 +190,10 @@ def _tried(
 
 
 def _numbers(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, has_evaluations: bool) -> list[Numbers]:
-    """What the rows of ``pairs`` give in each mode in which the run calls its layers: training, reference, evaluations."""
+    """What the rows of ``pairs`` give in each mode that the run uses: training, reference, evaluation."""
     assert choice.packed is not None, "layers are compiled on the fast path"
     half = None if zero_stage(trainer) else autocast_type(trainer.args)
-    as_in_training(trainer)  # with gradient checkpointing the graph is another one
+    as_in_training(trainer)  # gradient checkpointing has a different graph
     rows = (choice.packed, pairs, choice.budget)
     numbers = [packed_numbers(trainer, trainer.model, *rows, half=half)]
     if trainer.has_reference:

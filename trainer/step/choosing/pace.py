@@ -1,4 +1,4 @@
-"""Pace: how long a step of this run takes by the plan, on the GPUs that it has."""
+"""Planned time of a step of this run on its GPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..memory import counted, parallelism
 
 
 def step_seconds(experiment: Experiment, model: Any, tokens: Tokens, args: DPOConfig) -> float | None:
-    """None on a CPU, and where the GPU's speed or the model's sizes are unknown."""
+    """Seconds; None on a CPU, and if the GPU's speed or the model's sizes are unknown."""
     if not torch.cuda.is_available() or args.use_cpu:
         return None
     try:

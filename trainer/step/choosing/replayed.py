@@ -1,4 +1,4 @@
-"""Whether a run's rows are replayed as CUDA graphs: where that is asked for and possible, and gives the numbers of eager rows."""
+"""Decides whether a run's rows are replayed as CUDA graphs: if requested and possible, and if they equal eager rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .comparison import Difference, Numbers, difference, gradient_norm
 
 
 def choose_graphs(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, expected: Numbers) -> tuple[Choice, str | None]:
-    """(``choice``, whose layers are compiled, with graphs where they are possible; the reason where they are not).
+    """(``choice`` with graphs if they are possible, else the reason why not). The layers are already compiled.
 
     ``expected``: what compiled layers give for ``pairs``, the first of the run.
     """
@@ -37,7 +37,7 @@ def choose_graphs(trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, expect
 
 
 def why_not(trainer: DPOTrainer) -> str | None:
-    """Why rows cannot be replayed; None where they may be."""
+    """Why rows cannot be replayed; None if they may be."""
     if trainer.accelerator.device.type != "cuda":
         return "they need a GPU"
     if zero_stage(trainer):
@@ -54,12 +54,12 @@ def why_not(trainer: DPOTrainer) -> str | None:
 def graphed(
     trainer: DPOTrainer, choice: Choice, pairs: TokenPairs, expected: Numbers, recorder: Recorder
 ) -> tuple[Choice, str | None]:
-    """(``choice`` with graphs if replayed rows of ``pairs`` give ``expected``, else as it is; the reason why not)."""
+    """(``choice`` with graphs if replayed rows of ``pairs`` give ``expected``, else unchanged; the reason why not)."""
     assert choice.packed is not None, "rows are the fast path's"
     graphs = RowGraphs(recorder, trainer.model.parameters(), trainer.accelerator.device)
     why = graphs_differ(trainer, choice, graphs, recorder, pairs, expected)
     why = next((one for one in gather_object([why]) if one is not None), None)
-    graphs.forget()  # the first pairs have lengths of their own
+    graphs.forget()  # the first pairs have different row lengths
     graphs.say = lambda why: _tell(trainer, why)
     return (replace(choice, graphs=graphs), None) if why is None else (choice, why)
 
@@ -67,10 +67,10 @@ def graphed(
 def graphs_differ(
     trainer: DPOTrainer, choice: Choice, graphs: RowGraphs, recorder: Recorder, pairs: TokenPairs, expected: Numbers
 ) -> str | None:
-    """Why the rows of ``pairs``, a row for each, are not what is ``expected`` when they are replayed; None if they are.
+    """Why replayed rows of ``pairs``, one row each, differ from ``expected``; None if they do not.
 
-    They are computed eagerly before: once to make what the first rows make, then with waits as errors. A capture that fails may
-    leave the device unusable, and a model that waits in each row is found without one.
+    Rows are first computed eagerly: once to create what first rows create, then with device synchronisation as an error. A
+    failed capture may leave the device unusable, so a model that synchronises is found without one.
     """
     assert choice.packed is not None, "rows are the fast path's"
     as_in_training(trainer)
