@@ -25,10 +25,10 @@ def tables(
 ) -> NDArray[np.int32]:
     """The eight tensors of a ``BlockMask`` in its order: for keys, then for queries, the partial blocks and the full ones.
 
-    ``lengths``: for each pair of the row, in order, the tokens that both answers see, and those of (chosen, rejected). Each is
-    a count [b] and indices [b, b] for b blocks of ``BLOCK`` tokens, one after another in one of the four rows [4, b + b²]; of b
-    indices the first ``count`` are valid. ``window``: positions that a token sees, itself among them, where that is not 0;
-    ``positions``: [T], those of the tokens.
+    ``lengths``: for each pair of the row, in order, the tokens of (shared prompt, chosen, rejected). Each table is a count [b]
+    and indices [b, b] for b blocks of ``BLOCK`` tokens, flattened into one of the four rows of [4, b + b²]. Of b indices the
+    first ``count`` are valid. ``window``: positions that a token sees, including its own; 0: all. ``positions``: [T], of the
+    tokens; needed for a window.
     """
     some, full = blocks(lengths)
     if window:

@@ -67,7 +67,7 @@ class Row:
 
     @cached_property
     def predicted(self) -> int:
-        """n, with the padding."""
+        """n, including padding."""
         return (len(self.buffer) - 4 * self.length - 3 * self.slots - self._table_numbers) // 4
 
     @property
@@ -224,10 +224,9 @@ def pack_row(
 ) -> Row:
     """The row of the pairs at ``places``, in this order.
 
-    ``block_sparse``: with FlexAttention's tables; ``window``: with a second set, for layers that see so many positions.
-
-    ``padded``: from a row's tokens to its length; then n is padded as well, to a multiple of ``BLOCK``. None: no padding.
-    ``room``: for rows of few shapes, the pairs that most of them have room for; then n is padded to an eighth of T.
+    ``block_sparse``: with FlexAttention's tables. ``window``: with a second set for layers that see this many positions.
+    ``padded``: row tokens -> padded length; n is then padded to a multiple of ``BLOCK``; None: no padding. ``room``: number of
+    pairs K of a fixed shape; n is then padded to an eighth of T.
     """
     some, count = pairs.take(places), len(places)
     lengths = segments_of(some.lengths)  # [k, 3]
