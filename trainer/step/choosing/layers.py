@@ -1,4 +1,4 @@
-"""Decides whether a run's decoder layers are compiled: if it saves time, and if compiled layers compute the same as eager ones."""
+"""Decides whether decoder layers are compiled: if it saves time, and if compiled layers compute the same as eager ones."""
 
 from __future__ import annotations
 
