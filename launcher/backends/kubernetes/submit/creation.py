@@ -12,6 +12,7 @@ from ....why import Evidence, refusal
 from ..api.cluster import Cluster
 from ..api.errors import ApiError, ClusterError, unless
 from ..follow.run import ClusterRun
+from ..follow.state import queue_of
 from ..render.kinds import JOB, KINDS
 from ..render.names import label_value
 from ..render.spec import KubernetesSpec
@@ -31,6 +32,12 @@ _PLACES: Final = {
 _HELD: Final = (
     "the cluster suspends a {kind} that is in no queue (Kueue's manageJobsWithoutQueueName): the run would wait for ever; submit "
     "it with --queue, and list the queues with: kubectl -n {namespace} get localqueues"
+)
+
+
+_QUEUED: Final = (
+    "the cluster puts the run into queue {queue}, as Kueue does where a namespace has a default queue: submit it with "
+    "--queue {queue}, and the pods request only what queues cover"
 )
 
 
@@ -68,6 +75,8 @@ def try_all(cluster: Cluster, spec: KubernetesSpec, namespace: str) -> list[Warn
                 made = answer.result()
                 if obj is spec.owner and is_held(made):
                     notices.append(Warned(_HELD.format(kind=obj["kind"], namespace=namespace)))
+                elif obj is spec.owner and spec.queue is None and (queue := queue_of(made)) is not None:
+                    notices.append(Warned(_QUEUED.format(queue=queue)))
             except ApiError as error:
                 refused.append(_taken(cluster, spec, obj, namespace) if error.status == 409 else _refusal(obj, error, namespace))
                 may_pass = may_pass and error.exit_code == UnreachableError.exit_code

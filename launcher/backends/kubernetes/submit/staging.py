@@ -19,7 +19,7 @@ from ..render.placement import Folder, Staged
 from ..render.pod import CONTAINER
 from ..render.spec import KubernetesSpec
 from .patience import running_pod
-from .probes import is_denied, is_held
+from .probes import is_denied
 from .standing import stands
 
 Say = Callable[[str], None]
@@ -95,9 +95,10 @@ def _to_claim(cluster: Cluster, spec: KubernetesSpec, namespace: str, staged: St
 
 
 def _must_queue(cluster: Cluster, jobs: str, job: Mapping[str, Any]) -> bool:
-    """Whether the cluster lets no Job run that is in no queue: Kueue suspends it, or a policy refuses it."""
+    """Whether the cluster lets no Job run that names no queue: Kueue suspends it, perhaps in the namespace's default queue, or a
+    policy refuses it."""
     try:
-        return is_held(cluster.create(jobs, job, dry_run=True))
+        return cluster.create(jobs, job, dry_run=True)["spec"].get("suspend") is True
     except ApiError as error:
         if not is_denied(error):
             raise

@@ -105,6 +105,24 @@ def test_a_trial_tells_that_the_cluster_suspends_what_is_in_no_queue(api: Cluste
     assert try_all(cluster, spec_of(kubernetes={"queue": "research"}), "default") == []
 
 
+def test_a_trial_tells_the_queue_into_which_the_cluster_puts_a_run_that_names_none(api: ClusterApi, cluster: Cluster) -> None:
+    """A namespace with a LocalQueue called default. Pods in no queue request disk, which few queues cover: none would start."""
+    before = api.objects.mutate
+
+    def by_default(kind: Any, obj: dict[str, Any]) -> None:
+        before(kind, obj)
+        if kind.name == "Job" and "kueue.x-k8s.io/queue-name" not in obj["metadata"]["labels"]:
+            obj["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "default"
+            obj["spec"]["suspend"] = True
+
+    api.objects.mutate = by_default
+    (told,) = try_all(cluster, spec_of(), "default")
+    assert str(told).startswith(
+        "the cluster puts the run into queue default, as Kueue does where a namespace has a default queue: "
+    )
+    assert try_all(cluster, spec_of(kubernetes={"queue": "default"}), "default") == []
+
+
 def test_a_trial_tells_all_that_is_refused(api: ClusterApi, cluster: Cluster) -> None:
     spec = spec_of()
     controllers.quota(api, "team", {"count/services": "0"})

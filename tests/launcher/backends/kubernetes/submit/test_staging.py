@@ -103,12 +103,14 @@ def test_the_job_that_stages_is_gone_afterwards(api: ClusterApi, cluster: Cluste
     assert (api.objects.names("jobs"), api.objects.names("pods")) == ([], [])
 
 
-@pytest.mark.parametrize("rule", ["none", "Kueue manages all", "policy"])
+@pytest.mark.parametrize("rule", ["none", "Kueue manages all", "default queue", "policy"])
 def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_held_or_refused_without_one(
     rule: str, api: ClusterApi, cluster: Cluster, model: Path
 ) -> None:
     is_managed = rule != "none"
     api.addons |= {"Kueue", "every Job"} if rule == "Kueue manages all" else {"Kueue"}
+    if rule == "default queue":
+        api.objects.mutate = _with_default_queue(api.objects.mutate)
     if rule == "policy":
         api.refuse("queues.example.com", _wants_queue)
 
@@ -123,6 +125,17 @@ def test_the_job_that_stages_waits_in_the_run_s_queue_only_where_it_would_be_hel
     assert (job["metadata"]["labels"].get("kueue.x-k8s.io/queue-name") == "research") == is_managed
     requests = job["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]
     assert ("ephemeral-storage" in requests) != is_managed, "few queues cover the nodes' disks"
+
+
+def _with_default_queue(before: Callable[..., None]) -> Callable[..., None]:
+    """Kueue in a namespace with a LocalQueue called default."""
+
+    def mutate(kind: Any, obj: dict[str, Any]) -> None:
+        if kind.name == "Job":
+            obj["metadata"].setdefault("labels", {}).setdefault("kueue.x-k8s.io/queue-name", "default")
+        before(kind, obj)
+
+    return mutate
 
 
 def _wants_queue(plural: str, obj: dict[str, Any]) -> str | None:
