@@ -82,6 +82,9 @@ def _listed(columns: Sequence[Seen]) -> Answers | None:
                 names = (f"{column.name}.{text}", f"{column.name}.{rating}")
                 mapping = {"answers": names[0], kind: names[1]}
                 return Answers(mapping, (column.name,), {"answers": names[0], kind: names[1]})
+            winner = _winner([one for one in columns if one is not column], ("A", "B"))
+            if text is not None and winner is not None and len(column.items) == 2:
+                return _judged(f"{column.name}.{text}", (column.name,), winner, ("A", "B"))
     answers = next((one for one in lists if all(isinstance(item, str) and not is_number(item) for item in one.items)), None)
     numbers_of = [one for one in lists if one is not answers and all(is_number(str(item)) for item in one.items)]
     if answers is None or not numbers_of:
@@ -110,15 +113,9 @@ def _compared(columns: Sequence[Seen], rows: Sequence[Row]) -> Answers | None:
         if by is not None:
             roles = {"answers": listed(answers), kind: listed(by)}
             return Answers({"answers": answers, kind: by}, (*answers, *by), roles)
-    others = [one for one in columns if one.name not in answers]
-    unread = next((one for one in others if _names_both(one, answers)), None)
-    unread = unread or next((one for one in others if is_named(one.name, WINNERS)), None)
+    unread = _winner([one for one in columns if one.name not in answers], answers)
     if unread is not None and len(answers) == 2:
-        known = Sides(answers) if _names_both(unread, answers) else None
-        values = list(dict.fromkeys(cell.strip() for cell in unread.cells if known is None or known.of(cell) is None))[:KINDS]
-        mapping = {"answers": answers, "winner": unread.name, "winner_values": dict.fromkeys(values, UNKNOWN)}
-        missing = f"which answer is meant by {', '.join(values)} in column {unread.name!r} ({', '.join(answers)} or tie)"
-        return Answers(mapping, (*answers, unread.name), {"answers": listed(answers)}, missing)
+        return _judged(answers, tuple(answers), unread, answers)
     mapping = {"answers": answers, "winner" if len(answers) == 2 else "ratings": UNKNOWN}
     return Answers(mapping, tuple(answers), {"answers": listed(answers)}, "which column says which answer is better")
 
@@ -134,6 +131,28 @@ def _judge(columns: Sequence[Seen], answers: Sequence[str], rows: Sequence[Row])
             return column.name
     others = [column for column in columns if column not in named and not column.is_number]
     return next((one.name for one in others if len(set(one.cells)) <= KINDS and one.cells and _all_named(one, sides)), None)
+
+
+def _winner(columns: Sequence[Seen], answers: Sequence[str]) -> Seen | None:
+    """The column that says which of two ``answers`` is better, as far as its cells or its name tell."""
+    few = [one for one in columns if 1 < len(set(one.cells)) <= KINDS]
+    found = next((one for one in few if _names_both(one, answers)), None)
+    found = found or next((one for one in columns if is_named(one.name, WINNERS)), None)
+    return found or next((one for one in few if has_word(one.name, WINNERS)), None)
+
+
+def _judged(answers: str | Sequence[str], read: tuple[str, ...], winner: Seen, names: Sequence[str]) -> Answers:
+    """Compared answers, with a place for what each value of the ``winner`` means, unless all are known."""
+    sides, is_known = Sides(names), _names_both(winner, names)
+    cells = dict.fromkeys(cell.strip() for cell in winner.cells)
+    values = [cell for cell in cells if not is_known or sides.of(cell) is None][:KINDS]
+    mapping: dict[str, Any] = {"answers": answers, "winner": winner.name}
+    text = answers if isinstance(answers, str) else listed(list(answers))
+    if not values:
+        return Answers(mapping, (*read, winner.name), {"answers": text, "winner": winner.name})
+    mapping["winner_values"] = dict.fromkeys(values, UNKNOWN)
+    missing = f"which answer is meant by {', '.join(values)} in column {winner.name!r} ({', '.join(names)} or tie)"
+    return Answers(mapping, (*read, winner.name), {"answers": text}, missing)
 
 
 def _names_both(column: Seen, answers: Sequence[str]) -> bool:
@@ -196,12 +215,17 @@ def _one_each(answer: str, by: str) -> Answers:
 
 def _single(columns: Sequence[Seen]) -> Answers | None:
     """One answer to each prompt, where nothing rates it."""
+    worse = first_named([column.name for column in columns if column.is_text], REJECTED)
     talk = next((column for column in columns if column.is_messages and ends_with_answer(column.first)), None)
-    if talk is not None:
+    if talk is not None and worse is None:
         inputs = {} if talk.name in CONVERSATIONS else {"chosen": talk.name}
         return Answers(inputs, (talk.name,), {"conversations": talk.name}, is_sft=True)
     texts = [column.name for column in columns if column.is_text]
     answer = first_named(texts, CHOSEN) or first_named([name for name in texts if name not in PROMPTS], ANSWERS)
+    if worse is not None:
+        return Answers(
+            {"chosen": UNKNOWN, "rejected": worse}, (worse,), {"rejected": worse}, "which column has the better answers"
+        )
     if answer is not None and first_named([column.name for column in columns], WINNERS):
         why = f"{NO_PAIR}: there is one answer to each prompt, in {answer!r}, and pairs need two"
         return Answers({"chosen": UNKNOWN, "rejected": UNKNOWN}, (answer,), {}, why)

@@ -70,7 +70,7 @@ def _proposal(columns: Sequence[Seen], found: Answers | None, prompt: str | None
     lacks_prompt = prompt is None and not (found is not None and found.begins(columns))
     taken = {prompt, system, *(() if found is None else found.columns), TOOLS}
     rest = [column for column in columns if column.name not in taken]
-    parts = _parts(columns, prompt, rest)
+    parts = [] if found is not None and found.begins(columns) else _parts(columns, prompt, rest)
     inputs = {"input_columns": _inputs(prompt, parts)} if prompt is not None or lacks_prompt else {}
     answers = {"chosen": UNKNOWN, "rejected": UNKNOWN} if found is None else found.mapping
     mapping = {**inputs, **({} if system is None else {"system": system}), **answers}
@@ -94,7 +94,8 @@ def _parts(columns: Sequence[Seen], prompt: str | None, rest: Sequence[Seen]) ->
         return []
     if any(column.name == prompt and column.is_messages for column in columns):
         return []
-    return [one.name for one in rest if (one.is_text or one.is_number) and not one.is_messages and is_named(one.name, PARTS)]
+    beside = [one for one in rest if one.name.rpartition(".")[0] == prompt.rpartition(".")[0]]
+    return [one.name for one in beside if (one.is_text or one.is_number) and not one.is_messages and is_named(one.name, PARTS)]
 
 
 def _inputs(prompt: str | None, parts: Sequence[str]) -> dict[str, str]:

@@ -108,8 +108,10 @@ def _is_header(above: Sequence[Sequence[str]], cells: Sequence[str]) -> bool:
     """Whether ``cells`` are the names of columns below a title: one cell, or lines without a name that tables of pairs have."""
     names = [cell.strip() for cell in cells]
     while names and not names[-1]:
-        names.pop()
-    if len(names) < 2 or not all(names) or len(set(names)) < len(names) or any("\n" in one for one in names):
+        names = names[:-1]
+    while names and not names[0]:  # a table that does not begin in the first column
+        names = names[1:]
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names) or max(map(len, names)) > _NAME:
         return False
     titles = [cell.strip().lower() for line in above for cell in line if cell.strip()]
     if _COLUMNS.intersection(titles):

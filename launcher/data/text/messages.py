@@ -202,8 +202,9 @@ def is_tools(cell: str) -> bool:
 
 
 def _of_transcript(cell: str) -> Messages:
-    """The messages of ``\\n\\nHuman: …\\n\\nAssistant: …``, as hh-rlhf has them."""
+    """The messages of ``\\n\\nHuman: …\\n\\nAssistant: …``, as hh-rlhf has them; a prompt may end with ``\\n\\nAssistant:``."""
     _, *parts = _TURN.split(cell)
+    parts = parts[:-2] if parts[-2] == "Assistant" and not parts[-1].strip() else parts
     roles = {"Human": "user", "Assistant": "assistant"}
     found = tuple({"role": roles[name], "content": text.strip()} for name, text in zip(parts[::2], parts[1::2], strict=True))
     for place, one in enumerate(found):

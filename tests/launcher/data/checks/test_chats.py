@@ -183,6 +183,14 @@ def test_transcripts_of_hh_rlhf_are_conversations(tmp_path: Path) -> None:
     assert "whole conversations (Human: …, Assistant: …) in chosen and rejected" in pairs.notices[0]
 
 
+def test_a_prompt_s_transcript_may_end_where_the_answer_begins(tmp_path: Path) -> None:
+    begin = "\n\nHuman: Where is it?\n\nAssistant: At Linden Square.\n\nHuman: And when?\n\nAssistant: "
+    pairs = read(tmp_path, [{"prompt": begin, "chosen": "At nine.", "rejected": "Some day."}])
+    assert [pair.chat for pair in pairs.train] == [Chat(tuple(TURNS), (GOOD,), (BAD,))]
+    said = mistakes(tmp_path, [{"chosen": f"{begin}At nine.", "rejected": begin}])
+    assert "no answer after the prompt" in said
+
+
 @pytest.mark.parametrize(
     ("rejected", "found"),
     [

@@ -195,6 +195,27 @@ LAYOUTS: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         },
     ),
     (
+        "a list of two answers and a verdict",
+        {"prompt": ASKED, "summaries": [[{"text": GOOD[0]}, {"text": BAD[0]}]] * 12, "choice": turn("A", "B")},
+        {"input": "prompt", "answers": "summaries.text", "winner": "choice"},
+    ),
+    (
+        "whole conversations beside turns in objects, which are no second part of the prompt",
+        {
+            "conversation": [[{"input": q, "output": a}] for q, a in zip(ASKED, GOOD, strict=True)], "prompt": ASKED,
+            "chosen": GOOD_TALKS, "rejected": BAD_TALKS,
+        },
+        {"input": "prompt", "chosen": "chosen", "rejected": "rejected"},
+    ),
+    (
+        "WebGPT",
+        {
+            "question": [{"id": "x", "full_text": asked} for asked in ASKED], "answer_0": GOOD, "score_0": 0.5,
+            "answer_1": BAD, "score_1": -0.5,
+        },
+        {"input": "question.full_text", "answers": ["answer_0", "answer_1"], "ratings": ["score_0", "score_1"]},
+    ),
+    (
         "distilabel",
         {"instruction": ASKED, "generations": [[*pair] for pair in zip(GOOD, BAD, strict=True)], "ratings": [[4, 2]] * 12},
         {"input": "instruction", "answers": "generations", "ratings": "ratings"},
@@ -247,6 +268,15 @@ def test_a_layout_is_recognised_by_names_and_cells(columns: Mapping[str, Any], e
             {"prompt": turn("Why?", "How?"), "response": GOOD, "helpfulness": turn(1, 4), "correctness": turn(2, 3)},
             "which column rates the answers (helpfulness, correctness)",
         ),
+        (
+            {"prompt": ASKED, "summaries": [[{"text": GOOD[0]}, {"text": BAD[0]}]] * 12, "choice": turn(0, 1)},
+            "which answer is meant by 0, 1 in column 'choice' (A, B or tie)",
+        ),
+        (
+            {"prompt": ASKED, "response_1": GOOD, "response_2": BAD, "preference_strength": turn(-3, 2, 0)},
+            "which answer is meant by -3, 2, 0 in column 'preference_strength' (response_1, response_2 or tie)",
+        ),
+        ({"messages": GOOD_TALKS, "rejected_message": BAD}, "which column has the better answers"),
         ({"prompt": ASKED, "gut": GOOD, "schlecht": BAD}, "which columns are the better and the worse answers"),
         ({"a": GOOD, "chosen": GOOD, "b": BAD, "rejected": BAD}, "which column is the prompt"),
         ({"id": 1, "when": 2}, "which column is the prompt and which columns are the better and the worse answers"),

@@ -99,6 +99,14 @@ def test_pairs_of_worksheets_are_those_of_files_and_their_sources_are_named(tmp_
     )
 
 
+def test_a_title_above_a_table_that_begins_in_another_column_is_named() -> None:
+    [said] = table([], ["", "Ratings of March"], ["", "Frage", "Gute\nAntwort", "Schlechte"], ["", "a", "b", "c"])
+    assert said == (
+        "Train!2:2: a title above the header\n    expected: a header\n    found:    Ratings of March\n"
+        "    hint:     delete the lines above row 3, which has the names of the columns"
+    )
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
