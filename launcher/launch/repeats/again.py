@@ -1,4 +1,6 @@
-"""Repeating a run from its record: the same experiment, data, image, code and packages, or a refusal that names what differs."""
+"""Repeats a run from its record: same experiment, data, image, code and packages. Anything that differs is named, and nothing
+starts.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """The losses of a run and of its repetition; ``why``: what differs between their records, where the losses differ."""
+    """The losses of a run and of its repetition. ``why``: what differs between their records, if the losses differ."""
 
     run: str
     other: str
@@ -40,7 +42,7 @@ class Compared:
 
 
 def compared(name: str, other: str, *, cluster: bool, namespace: str | None) -> Compared:
-    """Compares the losses of two runs, wherever they are; raises UsageError for an unknown run."""
+    """Compares the losses of two runs, here or on a cluster. Raises UsageError for an unknown run."""
     from ...backends.status.finding import find
 
     return compared_runs(*find(name, cluster=cluster, namespace=namespace), *find(other, cluster=cluster, namespace=namespace))
@@ -67,7 +69,7 @@ def _steps(where: Runs[Any], run: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Repetition:
-    """A run to repeat: ``there`` are its backend and its object on a cluster, None for a run of this machine."""
+    """A run to repeat. ``there``: backend and run on a cluster, None for a run of this machine."""
 
     where: Runs[Any]
     run: Any
@@ -100,7 +102,7 @@ class Repetition:
         return replace(ready, facts=facts, notices=(*moved, *ready.notices, *warned))
 
     def submit(self, name: str | None, *, follows: bool, listener: Listener) -> Submission:
-        """The new run on the cluster. Raises NotRepeatable before it is asked, and what ``submit.submit`` raises."""
+        """The new run on the cluster. Raises NotRepeatable before contacting it, and what ``submit.submit`` raises."""
         from ...job.image import Image
         from ..cluster.submit import submit_job
 
@@ -141,7 +143,7 @@ class Repetition:
         return replace(self.recorded, run=found, experiment=experiment)
 
     def _notes(self) -> Mapping[str, Any]:
-        """What the new run's record holds from its first moment: what it must be made of, which the trainer checks, too."""
+        """Entries of the new run's record: what it must be made of, which the trainer checks, too."""
         record = self.recorded.record
         again = {"of": self.run.name, "anyway": self.anyway, "data": record.get("data"), "model": record.get("model")}
         if record.get("adapter", {}).get("sha256"):
@@ -166,9 +168,9 @@ class Repetition:
 
 
 def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None) -> Repetition:
-    """The run that ``name`` means, to be repeated.
+    """The run ``name``, to be repeated.
 
-    Raises UsageError for a run that is not over, or that has read no data, and LauncherError where its record cannot be read.
+    Raises UsageError for a run that is not over or has read no data, and LauncherError if its record cannot be read.
     """
     from ...backends.status.finding import find, on_cluster
     from ...job.resume import Recorded
@@ -185,7 +187,7 @@ def repetition(name: str, *, anyway: bool, cluster: bool, namespace: str | None)
 
 
 def _recorded_there(where: Kubernetes, run: ClusterRun) -> Recorded:
-    """From the run's folder on its claim; the paths of its inputs are again those of this machine."""
+    """Reads the run's folder on its claim; paths of its inputs are those of this machine again."""
     from .rebuilt import stored_start
 
     found = stored_start(where.archive(run), run)
@@ -209,7 +211,7 @@ def _loaded(recorded: Recorded, experiment: Experiment) -> Any:
 
 
 def _free_name(name: str, there: tuple[Kubernetes, ClusterRun] | None) -> str:
-    """``<run>-again``, with a number where that exists."""
+    """``<run>-again``, with a number if that exists."""
     from ...backends.status.finding import listed_on, local_runs
     from ...runs.names import check_run_name
 

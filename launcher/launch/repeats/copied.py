@@ -1,4 +1,4 @@
-"""A run of another machine that is resumed here: its folder is made from its copies in ``checkpoint_to``."""
+"""Resumes another machine's run here: its folder is made from its copies in ``checkpoint_to``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from ..sweeps.found import Swept
 
 _HERE: Final = ("host", "docker")
-_ALIKE: Final = 0.75  # of two names, from 0 to 1 (difflib's ratio)
+_ALIKE: Final = 0.75  # similarity of two names, from 0 to 1 (difflib's ratio)
 
 
 def found_or_brought(name: str, *, cluster: bool, namespace: str | None, say: Callable[[str], None]) -> Swept | tuple[Any, Any]:
-    """What ``swept.find`` finds, also where only the copies of the run ``name`` in a bucket are known. Raises as that does.
+    """What ``found.find`` finds, or the folder of a run that only a bucket has. Raises like ``find``.
 
-    No bucket is asked for a name that looks like a known one with a typing error.
+    No bucket is read for a name that looks like a known one with a typing error.
     """
     from ...backends.status.finding import local_runs
     from ...runs.finding import AmbiguousName
@@ -42,10 +42,10 @@ def found_or_brought(name: str, *, cluster: bool, namespace: str | None, say: Ca
 
 
 def brought_back(name: str, say: Callable[[str], None]) -> RunDir | None:
-    """The folder of the run ``name``, made from its copies; None where no experiment of the files has copies of such a run.
+    """The folder of the run ``name``, made from its copies; None if no experiment of the files has copies of such a run.
 
-    Only what the start needs is written here: the run itself downloads its checkpoint. Raises UsageError for a run of a cluster,
-    and what ``Mirrored.record`` raises where no bucket can be read.
+    Writes only what the start needs; the run downloads its checkpoint itself. Raises UsageError for a cluster's run, and what
+    ``Mirrored.record`` raises if no bucket can be read.
     """
     from ...experiment.files import read_env
     from ...runs.run_dir import RunDir
@@ -80,7 +80,7 @@ def brought_back(name: str, say: Callable[[str], None]) -> RunDir | None:
 
 
 def with_copies(experiment: Experiment, run: RunDir, checkpoints: list[str]) -> list[str]:
-    """The names of the run's complete checkpoints, oldest first: those of its folder and those of its copies."""
+    """Names of the run's complete checkpoints, oldest first, in its folder or in its copies."""
     from ...experiment.files import read_env
     from ...storage import Mirrored
 
@@ -95,7 +95,7 @@ def with_copies(experiment: Experiment, run: RunDir, checkpoints: list[str]) -> 
 
 
 def _is_typo(name: str, known: list[str]) -> bool:
-    """Whether a known name differs in a few letters, and in no number: numbers tell runs apart."""
+    """Whether a known name differs in a few letters and in no digit, because digits distinguish runs."""
     from difflib import get_close_matches
 
     same = [one for one in known if re.findall(r"\d+", one) == re.findall(r"\d+", name)]
@@ -103,14 +103,14 @@ def _is_typo(name: str, known: list[str]) -> bool:
 
 
 def _asked(name: str) -> list[Experiment]:
-    """The experiments that may have copies of the run ``name``: if it begins with the key of one, only that one."""
+    """The experiments that may have copies of the run ``name``; only one if the name begins with its key."""
     there = list(_with_copies())
     named = [one for key, one in there if name.startswith(f"{key}-")]
     return named or [one for _, one in there]
 
 
 def _with_copies() -> Iterator[tuple[str, Experiment]]:
-    """(key, experiment) of each one in the files that has ``checkpoint_to``."""
+    """(key, experiment) of each experiment in the files with ``checkpoint_to``."""
     from ...experiment.files import check_files
 
     try:
@@ -134,7 +134,7 @@ def _check(name: str, record: dict[str, Any], place: Mirrored) -> None:
 
 
 def _own(record: dict[str, Any], run: RunDir) -> dict[str, Any]:
-    """The record of a run that is not running on this machine."""
+    """The record for a run that is not running on this machine."""
     outcome = record.get("outcome") or {}
     if outcome.get("state") in ("starting", "running"):
         outcome = {"state": "lost", "exit_code": 137, "sentence": "its machine is gone"}

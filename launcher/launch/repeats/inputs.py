@@ -1,4 +1,4 @@
-"""Obtained: what of a recorded run's inputs can be had now: files by their hashes, the image by its id, code and packages."""
+"""The inputs of a recorded run that are available now: files by their hashes, the image by its id, code and packages."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from ...job.resume import Recorded
     from ...runs.run_dir import RunDir
 
-# The address of a folder of the run, whose path below the run's it gets, and the SHA-256 of its files by their names.
+# Path below the run's folder -> (address of that folder, SHA-256 of its files by name).
 Kept = Callable[[Path], tuple[str, Mapping[str, str]]]
 _FILES: Final = {"train": "train_filename", "validation": "validation_filename", "prompts": "prompt_filename"}
 _PYTHON: Final = "python"
 
 
 def gpus_as_recorded(recorded: Recorded, there: int) -> int:
-    """How many GPUs ``gpus: auto`` means: as many as the run had, if this machine has them."""
+    """The number of GPUs for ``gpus: auto``: as in the recorded run, if this machine has that many."""
     had = recorded.record.get("hardware") or {}
     if recorded.experiment.launch.gpus != "auto" or "gpus" not in had:
         return there
@@ -39,7 +39,7 @@ def gpus_as_recorded(recorded: Recorded, there: int) -> int:
 
 
 def changes_of_machine(record: Mapping[str, Any], where: AnyBackend) -> Iterator[Change]:
-    """What of this machine's code and packages is another; a container brings its own."""
+    """What differs in this machine's code and packages. A container brings its own."""
     from ...backends.host import Host, gpus_there
     from ...backends.spec.record import code_revision
     from ...experiment.files import read_env
@@ -67,7 +67,7 @@ def _version(package: str) -> str | None:
 
 
 def image_of_run(record: Mapping[str, Any], where: AnyBackend) -> tuple[str | None, list[Change]]:
-    """The id of the run's image where the engine has it, else its reference by digest; None for a run without a container."""
+    """The id of the run's image if the engine has it, else its reference by digest; None for a run without a container."""
     from ...backends.host import Host
 
     if isinstance(where, Host):
@@ -85,8 +85,9 @@ def image_of_run(record: Mapping[str, Any], where: AnyBackend) -> tuple[str | No
 
 
 def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experiment, list[str], list[Change]]:
-    """The experiment with the files that have the recorded hashes and the checkpoint that the run began from; notices about files
-    under another name and copies; and what cannot be had. ``kept`` is asked where a file was changed or removed."""
+    """(the experiment with files of the recorded hashes and the checkpoint that the run began from, notices about renamed files
+    and copies, what is missing). ``kept``: returns the run's copies of files that were changed or removed.
+    """
     e, notices, changes = recorded.experiment, list[str](), list[Change]()
     data = recorded.record.get("data") or []
     if (e.datasets_path or "").startswith(HUB):
@@ -112,9 +113,9 @@ def inputs_of_run(recorded: Recorded, root: Path, kept: Kept) -> tuple[Experimen
 def _same_adapter(
     experiment: Experiment, recorded: Mapping[str, Any], root: Path, kept: Kept
 ) -> tuple[Experiment, list[str], list[Change]]:
-    """``experiment`` with the run's copy of the adapter that it started from, where the files of a folder are other ones now.
+    """``experiment`` with the run's copy of the adapter that it started from, if the adapter's files have changed.
 
-    An adapter of a hub has its commit in the record; one of a bucket is compared by the run.
+    An adapter on a hub is pinned by the record's commit; one in a bucket is compared by the run.
     """
     from ...experiment.sections.hub_data import is_remote
     from ...runs.run_dir import RunDir, expanded
@@ -130,20 +131,20 @@ def _same_adapter(
         said = f"the run's copy of adapter {name} is used: that folder changed"
         return experiment.model_copy(update={"adapter": folder}), [said], []
     if name.startswith("/dpo/") or "data" in experiment.launch.kubernetes.volumes:
-        return experiment, [], []  # on a claim, where the run compares it
+        return experiment, [], []  # on a claim; the run compares it
     there = ", ".join(f"{file} {digest[:12]}" if digest else f"{file} not found" for file, digest in found.items())
     then = ", ".join(f"{file} {digest[:12]}" for file, digest in wanted.items())
     return experiment, [], [Change("adapter", then, there, f"restore the files of {name}")]
 
 
 def _of_hub(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> tuple[Experiment, list[str]]:
-    """``experiment`` with the commit that the run read; with the run's copies where that cannot be had, and a notice."""
+    """``experiment`` with the dataset commit that the run read, or with the run's copies and a notice if the commit is gone."""
     from ...data.tables.hub_files import open_data
     from ...data.tables.reading import Reading
     from ...experiment.files import read_env
 
     commit = recorded_commit(sources)
-    if commit is None:  # it ended before it had read them
+    if commit is None:  # it ended before it read them
         return experiment, []
     pinned = HubData.parse(str(experiment.datasets_path)).at(commit)
     try:
@@ -159,7 +160,7 @@ def _of_hub(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: 
 def _same_files(
     experiment: Experiment, sources: Sequence[Mapping[str, Any]], root: Path
 ) -> tuple[Experiment, list[str], list[Change]]:
-    """``experiment`` with the file of the recorded hash in the place of one that was changed or removed."""
+    """``experiment`` with files of the recorded hash in place of those that were changed or removed."""
     from ...runs.run_dir import expanded
 
     folder = root / expanded(str(experiment.datasets_path))
@@ -183,7 +184,7 @@ def _same_files(
 
 
 def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: Kept) -> Experiment | None:
-    """``experiment`` with the run's own copies of its data files; None where one is missing or another."""
+    """``experiment`` with the run's copies of its data files; None if one is missing or differs."""
     from ...runs.run_dir import RunDir
 
     folder, hashes = kept(RunDir(Path()).source)
@@ -195,14 +196,14 @@ def _copies(experiment: Experiment, sources: Sequence[Mapping[str, Any]], kept: 
 
 
 def kept_here(run: RunDir, root: Path, inside: Path) -> tuple[str, Mapping[str, str]]:
-    """See ``Kept``; a path below ``root`` where it is inside."""
+    """See ``Kept``. Returns a path relative to ``root`` if it is inside."""
     folder = (run.path / inside).resolve()
     place = str(folder.relative_to(root.resolve()) if folder.is_relative_to(root.resolve()) else folder)
     return place, {file.name: found for file in folder.glob("*") if (found := _sha256(file)) is not None}
 
 
 def kept_there(archive: Archive, run: ClusterRun, inside: Path) -> tuple[str, Mapping[str, str]]:
-    """On the claim: the folder as the pods of every run see it."""
+    """The folder on the claim, as pods see it, and its hashes."""
     folder = run.path / inside
     said = archive.output(["sh", "-c", f"cd {shlex.quote(str(folder))} && sha256sum ./*"]) or b""
     lines = [line.partition("  ./") for line in said.decode("utf-8", "replace").splitlines()]
@@ -210,7 +211,7 @@ def kept_there(archive: Archive, run: ClusterRun, inside: Path) -> tuple[str, Ma
 
 
 def _sha256(file: Path) -> str | None:
-    """None where the file cannot be read."""
+    """None if the file cannot be read."""
     try:
         return sha256_of(file)
     except OSError:

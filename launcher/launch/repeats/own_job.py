@@ -1,4 +1,4 @@
-"""One point of a sweep in one Job gets a Job of its own, made of what its sweep's Job was given: the sweep may still run."""
+"""Gives one point of a sweep in a shared Job its own Job, made from the sweep's inputs. The sweep may still be running."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 
 def own_job(where: Kubernetes, run: ClusterRun, obj: Mapping[str, Any], say: Callable[[str], None]) -> Callable[[], ClusterRun]:
-    """What creates a Job for the point ``run`` of the Job ``obj``, which is checked; ``say`` is told what is.
+    """A function that creates a Job for the point ``run`` of the Job ``obj``, after checks. ``say``: receives progress lines.
 
-    Its siblings are not touched, and the Job ``obj`` never starts the point again.
-
-    Raises ApiError where a ConfigMap of the sweep is gone, NotReady for what the preflight checks find.
+    The other points are not touched, and the Job ``obj`` never starts this point again. Raises ApiError if a ConfigMap of the
+    sweep is gone, NotReady for preflight findings.
     """
     from ...job.resume import Recorded
 
@@ -41,16 +40,16 @@ def _create(ready: Rebuilt, obj: Mapping[str, Any]) -> ClusterRun:
     from ...backends.kubernetes.follow.state import ended_at
 
     where, run, before = ready.where, ready.run, ready.where.status(ready.run)
-    set_apart(where.cluster, run, obj)  # first: two pods must never write to its folder
+    set_apart(where.cluster, run, obj)  # first, as two pods must never write to its folder
     try:
         return ready.create()
     except BaseException:
-        note_end(where.cluster, run, before, ended_at(obj))  # it is as it was
+        note_end(where.cluster, run, before, ended_at(obj))  # unchanged since
         raise
 
 
 def _local(cluster: Cluster, run: ClusterRun, volumes: Mapping[str, Mapping[str, Any]], path: str) -> Local:
-    """The data files and certificates that travelled in ConfigMaps of the sweep; ``path``: of the data in the pods."""
+    """Data files and certificates from the sweep's ConfigMaps. ``path``: of the data in the pods."""
     from ...backends.kubernetes.render.placement import Folder, Local
     from ...backends.kubernetes.render.pod import CA_FILE
 
@@ -62,7 +61,7 @@ def _local(cluster: Cluster, run: ClusterRun, volumes: Mapping[str, Mapping[str,
 
 
 def _files(cluster: Cluster, run: ClusterRun, source: Mapping[str, Any]) -> dict[str, bytes]:
-    """The files of a ConfigMap volume, by their paths below it."""
+    """The files of a ConfigMap volume, by their path in it."""
     found = cluster.get(f"/api/v1/namespaces/{run.namespace}/configmaps/{source['name']}")
     contents = {name: text.encode() for name, text in (found.get("data") or {}).items()}
     contents |= {name: base64.b64decode(text) for name, text in (found.get("binaryData") or {}).items()}

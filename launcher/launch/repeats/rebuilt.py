@@ -1,4 +1,4 @@
-"""A run whose Job is deleted is created again from its own folder on the claim: same experiment, image, data and settings."""
+"""Creates a run again after its Job was deleted, from its folder on the claim: same experiment, image, data and settings."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from ...experiment.schema import Experiment
     from ...job.resume import Recorded
 
-_NOTES: Final = ("again", "set", "sweep", "template_date")  # of the record, for the labels and for a folder without a record
+_NOTES: Final = ("again", "set", "sweep", "template_date")  # entries of the record, for labels and for a folder without a record
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """The objects of a run, checked and not created yet."""
+    """The checked objects of a run, not created yet."""
 
     where: Kubernetes = field(repr=False)
     run: ClusterRun
     spec: KubernetesSpec = field(repr=False)
 
     def create(self) -> ClusterRun:
-        """Creates them; raises HalfWay, and then nothing is left behind."""
+        """Creates them. Raises HalfWay, after removing what was created."""
         from ...backends.kubernetes.follow.again import wait_until_free
         from ...backends.kubernetes.submit.creation import create
 
@@ -48,10 +48,9 @@ class Rebuilt:
 
 
 def rebuilt(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Rebuilt:
-    """``run``, whose Job is deleted, ready to be created again; ``say`` is told what is checked.
+    """``run``, whose Job is deleted, ready to be created again. ``say``: receives progress lines.
 
-    Raises LauncherError where its folder cannot be read or does not hold what it was made of, NotReady for what the preflight
-    checks find.
+    Raises LauncherError if its folder cannot be read or is incomplete, NotReady for preflight findings.
     """
     archive = where.archive(run)
     archive.reader()
@@ -64,9 +63,9 @@ def rebuilt(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> R
 def made(
     where: Kubernetes, run: ClusterRun, recorded: Recorded, local: Local, experiment: str, say: Callable[[str], None]
 ) -> Rebuilt:
-    """``run`` as it was started, with the inputs ``local``, checked; ``experiment``: its text, word for word.
+    """``run`` as it was started, with the inputs ``local``, after preflight checks. ``experiment``: its exact text.
 
-    Raises NotReady for what the preflight checks find.
+    Raises NotReady for preflight findings.
     """
     rendered = partial(_rendered, recorded, run, local)
     facts = _asked(where, run, rendered, say)
@@ -77,7 +76,7 @@ def made(
 
 
 def stored_start(archive: Archive, run: ClusterRun) -> Recorded:
-    """How the run was started, from its folder on the claim; its paths are those in the pods."""
+    """How the run was started, from its folder on the claim. Paths are those in the pods."""
     from ...job.resume import Recorded
 
     record = archive.record(run)
@@ -88,9 +87,9 @@ def stored_start(archive: Archive, run: ClusterRun) -> Recorded:
 
 
 def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Mapping[str, str] | None) -> KubernetesSpec:
-    """The objects as they were rendered first: with the variables and secrets of whoever submitted the run.
+    """The objects as first rendered, with the variables and secrets of whoever submitted the run.
 
-    ``annotations``: of the namespace, None if it was not asked.
+    ``annotations``: of the namespace, None if not asked.
     """
     from ...backends.kubernetes.render.resources import Sizes
     from ...experiment.loaded import Loaded
@@ -99,9 +98,9 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
 
     record, e = recorded.record, recorded.experiment
     cluster = record.get("cluster") or {}
-    caller: Mapping[str, str] | None = None  # of a run that an earlier version rendered
+    caller: Mapping[str, str] | None = None  # None for a run that an earlier version rendered
     if "secrets" in cluster:
-        # Any value: only the names count. The "@" is a proxy's password, without which it would be no secret.
+        # Only the names count. The "@" makes a proxy's address look like one with a password, so that it is a secret.
         caller = {**dict.fromkeys(cluster["secrets"], "@"), **(cluster.get("environment") or {})}
     gpus = 1 if e.launch.gpus == "auto" else e.launch.gpus
     notes = {name: record[name] for name in _NOTES if name in record}
@@ -122,12 +121,12 @@ def _rendered(recorded: Recorded, run: ClusterRun, local: Local, annotations: Ma
 
 
 def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
-    """The data files that travelled in a ConfigMap: the run's own copies on the claim, else those of this machine."""
+    """The data files of a ConfigMap: the run's copies on the claim, else those of this machine."""
     from ...backends.kubernetes.render.placement import Folder, Local
     from ...backends.spec.trust import read_bundle
 
     names, e = recorded.record.get("inputs"), recorded.experiment
-    ca = read_bundle(e, Path.cwd())  # it is not on the claim
+    ca = read_bundle(e, Path.cwd())  # not on the claim
     if not names:
         return Local(ca=ca)
     found = _copies(archive, run, recorded) or _here(e.model_copy(update=names), recorded)
@@ -136,7 +135,7 @@ def _inputs(archive: Archive, run: ClusterRun, recorded: Recorded) -> Local:
 
 
 def _files(experiment: Experiment) -> dict[str, str]:
-    """Role -> file name, as the record and the experiment name them."""
+    """Role -> file name in record and experiment."""
     from ...data.tables.rows import PROMPT_FILENAME
     from ...experiment.sections.data_file import file_of
 
@@ -146,7 +145,7 @@ def _files(experiment: Experiment) -> dict[str, str]:
 
 
 def _copies(archive: Archive, run: ClusterRun, recorded: Recorded) -> Mapping[str, bytes] | None:
-    """The contents of the data files by name, from the run's folder; None where it has not read them, or has no copy."""
+    """File name -> content of the data files in the run's folder; None if it has no copies."""
     from ...runs.run_dir import RunDir
 
     files, found = _files(recorded.experiment), dict[str, bytes]()
@@ -160,7 +159,7 @@ def _copies(archive: Archive, run: ClusterRun, recorded: Recorded) -> Mapping[st
 
 
 def _here(experiment: Experiment, recorded: Recorded) -> Mapping[str, bytes]:
-    """The same from this machine; raises UsageError where they are missing or are not those that the run has read."""
+    """The same from this machine. Raises UsageError if they are missing or have changed."""
     from ...backends.kubernetes.render.local import look
 
     found = look(experiment, Path.cwd())
@@ -181,7 +180,9 @@ def _digest(content: bytes | None) -> str | None:
 
 
 def _resumed(obj: Mapping[str, Any], spec: KubernetesSpec, experiment: str) -> Mapping[str, Any]:
-    """The experiment word for word, which the entry compares; and on the Job, that earlier pods wrote to the folder."""
+    """Puts the experiment's exact text into the objects, which the entrypoint compares, and marks the Job as one whose earlier
+    pods wrote to the folder.
+    """
     from ...backends.kubernetes.follow import state
 
     if obj["kind"] == "ConfigMap" and obj["metadata"]["name"] == spec.job:
@@ -204,7 +205,7 @@ def _asked(
 
 
 def _check(where: Kubernetes, run: ClusterRun, spec: KubernetesSpec, facts: Facts, say: Callable[[str], None]) -> None:
-    """Preflight checks and a dry run, before anything is created; what the deleted Job left is removed in between."""
+    """Preflight checks and a dry run before anything is created. What the deleted Job left is removed in between."""
     from ...backends.kubernetes.follow.removal import swept
     from ...backends.kubernetes.submit.creation import try_all
     from ...backends.kubernetes.submit.preflight import preflight

@@ -1,4 +1,4 @@
-"""Remaining: the points of a sweep on a cluster that are over and not done, and which of them can be started again now."""
+"""The unfinished points of a sweep on a cluster that are over, and which of them can be started again now."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def resume_points(sweep: Swept, say: Callable[[str], None]) -> list[str]:
-    """Resumes points of a sweep on a cluster that are over and not done; returns their names. Raises as ``Remaining.resume``."""
+    """Resumes those points and returns their names. Raises like ``Remaining.resume``."""
     return Remaining.of(sweep.name, [(where, run) for where, run, _ in sweep.runs]).resume(say)
 
 
 @dataclass(frozen=True)
 class Remaining:
-    """``units``: what is started again as one, a run or a Job of several points, with the names of its points.
+    """``units``: what is started as a whole (a run, or a Job of several points), with its points' names.
 
-    ``stopped``: points that a person has stopped alone. ``beside``: points of a Job whose other points are ``active``.
+    ``stopped``: points that were stopped individually. ``beside``: points of a Job whose other points are ``active``.
     """
 
     name: str
@@ -52,11 +52,11 @@ class Remaining:
         return cls(name, active, made, tuple(stopped), tuple(beside))
 
     def resume(self, say: Callable[[str], None]) -> list[str]:
-        """Starts what can be started, and returns the names of those points; ``say`` is told what is checked, and why others are
-        left.
+        """Starts what can be started, and returns the names of those points. ``say``: receives progress, and why others are
+        left out.
 
-        A Job is not started again while points of it run: those that failed get Jobs of their own, as far as the sweep's
-        ``--parallel`` allows. Raises UsageError where that allows none.
+        A Job is not restarted while points of it run: its failed points get their own Jobs, within the sweep's ``--parallel``.
+        Raises UsageError if that allows none.
         """
         from .resume import starter
 
@@ -64,7 +64,7 @@ class Remaining:
         for where, run, names in self.units:
             starter(where, run, say)()
             begun += names
-        # Points that wait for their turn count: they come first.
+        # Waiting points count, because they come first.
         free = (self._parallel or 0) - len(self.active) - len(begun) if self.beside else 0
         for where, run in self.beside[: max(0, free)]:
             starter(where, run, say)()
@@ -82,7 +82,7 @@ class Remaining:
 
     @property
     def _parallel(self) -> int | None:
-        """The sweep's ``--parallel``; None of a sweep that an earlier version has rendered, whose points cannot leave its Job."""
+        """The sweep's ``--parallel``; None for a sweep that an earlier version rendered, whose points cannot leave its Job."""
         where, run = self.beside[0]
         parallel: int | None = where.parallel(run)
         return parallel

@@ -1,4 +1,4 @@
-"""Resuming a run that is over, in its own folder, on this machine or on a cluster."""
+"""Resumes a run in its own folder, on this machine or on a cluster."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resumption:
-    """A run, ready to be started again. ``sentence`` says how it begins, ``begin`` is where a follower of its log begins.
+    """A run that is ready to be resumed. ``sentence``: where it begins. ``begin``: position in the log to follow from.
 
-    ``start`` starts it, and returns the run as it is then.
+    ``start``: starts it and returns the run.
     """
 
     where: Runs[Any]
@@ -33,7 +33,7 @@ class Resumption:
 
 
 def resumption(where: Runs[Any], run: Any, say: Callable[[str], None]) -> Resumption:
-    """``run``, ready to be resumed; ``say`` is told what is prepared for it.
+    """``run``, ready to be resumed. ``say``: receives progress lines.
 
     Raises UsageError for a run that is not over, is done, or was started in another directory.
     """
@@ -79,12 +79,10 @@ def _there(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Re
 
 
 def starter(where: Kubernetes, run: ClusterRun, say: Callable[[str], None]) -> Callable[[], ClusterRun]:
-    """What starts a run on a cluster that is over: its Job, or where that is gone one that is made from the run's folder.
+    """A function that starts a cluster's run again: its Job, or a new Job made from the run's folder.
 
-    One point of a sweep in one Job gets a Job of its own.
-
-    Raises UsageError where the Job is that of another experiment under the run's name, or that of a sweep that an earlier version
-    has rendered, and what ``rebuilt`` raises.
+    One point of a sweep in a shared Job gets its own Job. Raises UsageError if the Job belongs to another experiment with the
+    run's name, or to a sweep that an earlier version rendered, and what ``rebuilt`` raises.
     """
     from ...backends.kubernetes.follow.stops import can_stop
     from ...why.ending import ANOTHER

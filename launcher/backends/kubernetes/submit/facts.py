@@ -94,11 +94,12 @@ class Facts:
 
 
 def gather(cluster: Cluster, asked: Question) -> Facts:
-    """Raises ClusterError if the cluster does not answer or rejects the credentials."""
+    """Asks in three stages, each at once. Raises ClusterError if the cluster does not answer or rejects the credentials."""
     inside = f"/api/v1/namespaces/{asked.namespace}"
     label = f"{_RUNS},dpo-launcher/run={label_value(asked.run)}"
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         ask = _Asking(cluster, pool, asked)
+        # Stage 1: what depends on no other answer.
         namespace, jobset, kueue, trainer = (ask.one(path) for path in (inside, _JOBSETS, _KUEUE, _TRAINER))
         earlier = [ask.many(kind.collection(asked.namespace), label) for kind in (JOB, JOBSET, TRAINJOB)]
         claims = {name: ask.one(f"{inside}/persistentvolumeclaims/{name}") for name in set(asked.claims.values())}
@@ -106,6 +107,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         version = ask.one("/version")
         quotas, nodes = ask.many(f"{inside}/resourcequotas"), ask.many("/api/v1/nodes")
         reviews = ask.reviews(None)
+        # Stage 2: what the namespace's annotations and the served APIs decide.
         annotations = _annotations(namespace.result())
         pod = pool.submit(try_pod, cluster, asked.namespace, asked.template(annotations))
         served = _served({"JobSet": jobset, "Kueue": kueue, "Trainer": trainer})
@@ -113,6 +115,7 @@ def gather(cluster: Cluster, asked: Question) -> Facts:
         queue = ask.one(_queue_path(asked, kueue.result()))
         jobset_works, kueue_works = ask.works(small(annotations), "JobSet" in served, "Kueue" in served)
         tried = pool.submit(look_at_trainer, cluster, asked.namespace, is_served="Trainer" in served, is_tried=asked.is_trainjob)
+        # Stage 3: what the claims and the quotas decide.
         found = {name: answer.result() for name, answer in claims.items()}
         pods = ask.many(f"{inside}/pods" if any(is_of_one_node(claim.found) for claim in found.values()) else None)
         runs = pool.submit(_listed, cluster, asked.namespace, quotas.result())
