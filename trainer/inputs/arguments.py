@@ -1,4 +1,4 @@
-"""Turns the settings into TRL's arguments, refuses some, and names those without effect on this machine."""
+"""Turns the experiment into TRL's arguments, rejects some, and reports those without effect on this machine."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .models.model import Precision
 
 
 def arguments(experiment: Experiment, run: RunDir, precision: Precision, device: Device, micro: int | None = None) -> DPOConfig:
-    """TRL's arguments for one rank; raises ExperimentError where TRL refuses them or the batch cannot be split.
+    """TRL's arguments for one rank. Raises ExperimentError if TRL rejects them or the batch cannot be split.
 
-    ``micro``: pairs a rank computes at once, where they are fewer than the experiment's, as memory has run out.
+    ``micro``: pairs that a rank computes at once, if memory ran out and it is fewer than the experiment's.
     """
     h = experiment.hyperparameters
     settings = {**_of_this_project(experiment), **_of_the_device(experiment, run, precision, device, micro)}
@@ -43,7 +43,7 @@ def arguments(experiment: Experiment, run: RunDir, precision: Precision, device:
 
 
 _OF_CUDA: Final = ("activation_offloading",)  # fields of TRL that fail without a CUDA device
-_SAME: Final = (  # our names that are TRL's, with the same meaning
+_SAME: Final = (  # keys with TRL's names and meanings
     "beta", "label_smoothing", "num_train_epochs", "learning_rate", "weight_decay", "lr_scheduler_type", "seed",
     "trust_remote_code", "logging_steps", "save_strategy", "save_steps", "save_total_limit", "eval_strategy", "eval_steps",
     "load_best_model_at_end", "greater_is_better",
@@ -61,10 +61,10 @@ def _of_this_project(experiment: Experiment) -> dict[str, Any]:
         "metric_for_best_model": h.metric_for_best_model or ("loss" if best else None),
         "max_length": None,  # tokens.py has cut every sequence
         "use_cache": True,  # for a saved config.json; TRL's own passes go without it
-        "logging_nan_inf_filter": False,  # it hides a NaN behind the last good loss; health decides
+        "logging_nan_inf_filter": False,  # it would hide a NaN behind the last good loss; the health rules decide
         "report_to": "none",  # logs.py writes TensorBoard, with the same names as the JSONL; trackers.py has the others
         "disable_tqdm": True,
-        "ddp_find_unused_parameters": False,  # every trained weight is in every loss: DDP would only search and warn
+        "ddp_find_unused_parameters": False,  # every trained weight is in every loss, so DDP would search in vain and warn
         "prediction_loss_only": True,
         # Without a second copy of all weights: trainer.reference has the numbers before the first step. See choice.is_fixed.
         "precompute_ref_log_probs": h.full_finetuning and not h.trl.get("sync_ref_model") and h.trl.get("ld_alpha") is None,
@@ -78,7 +78,7 @@ def _of_the_device(
     h = experiment.hyperparameters
     return {
         "output_dir": str(run.path),
-        "save_on_each_node": has_own_runs(),  # what all nodes have is then whole on each
+        "save_on_each_node": has_own_runs(),  # then every node has all common files
         "run_name": run.name,
         "bf16": precision.bf16,
         "fp16": precision.fp16,
@@ -87,25 +87,25 @@ def _of_the_device(
         "gradient_accumulation_steps": accumulation(experiment, device.world, micro),
         "per_device_train_batch_size": micro or h.per_device_train_batch_size,
         "deepspeed": os.environ.get(DEEPSPEED),
-        "accelerator_config": {"use_configured_state": is_sharded()},  # join has connected the ranks already
+        "accelerator_config": {"use_configured_state": is_sharded()},  # join has already connected the ranks
         "optim": optimizer_of(h.optim, cuda=device.cuda, sharded=is_sharded()),
         "dataloader_pin_memory": device.cuda,
     }
 
 
 def smaller(per_device: int, splits: int, remembered: int | None) -> int:
-    """``per_device`` halved ``splits`` times: the largest whole divisor that is not above it, at least 1.
+    """``per_device`` halved ``splits`` times: the largest divisor that is not above that, at least 1.
 
-    ``remembered``: what the checkpoint's run took; memory may have run out since, and then it is too much.
+    ``remembered``: the value of the checkpoint's run; memory may have run out since, and then it is too large.
     """
     most = min(max(1, per_device >> splits), remembered or per_device)
     return next(size for size in range(most, 0, -1) if per_device % size == 0)
 
 
 def accumulation(experiment: Experiment, world: int, micro: int | None = None) -> int:
-    """Micro-batches a step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
+    """Micro-batches per step on each of ``world`` ranks, so that a step holds ``global_batch`` pairs.
 
-    Raises ExperimentError if they do not fit. The launcher checks that earlier; the Python API checks it here.
+    Raises ExperimentError if they do not fit. The launcher checks this earlier; the Python API only here.
     """
     micro = (micro or experiment.hyperparameters.per_device_train_batch_size) * world
     steps, rest = divmod(experiment.global_batch, micro)
@@ -116,7 +116,7 @@ def accumulation(experiment: Experiment, world: int, micro: int | None = None) -
 
 
 def check_optimizer(arguments: DPOConfig) -> None:
-    """Raises ExperimentError if the optimizer cannot be made: transformers would notice after loading the weights."""
+    """Raises ExperimentError if the optimizer cannot be created. transformers would fail only after loading the weights."""
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments)
     except ImportError as error:
@@ -127,13 +127,13 @@ def check_optimizer(arguments: DPOConfig) -> None:
         ) from error
     except (ValueError, TypeError, NotImplementedError) as error:
         if "You need to pass a" in str(error):
-            return  # some optimizers need the model; TRL's trainer makes them once it is loaded
+            return  # some optimizers need the model; TRL's trainer creates them after loading it
         found = str(arguments.optim.value)
         raise ExperimentError(Mistake("hyperparameters.optim", "cannot be used", found=found, hint=str(error))) from error
 
 
 def check_schedule(arguments: DPOConfig) -> None:
-    """Raises ExperimentError if the schedule of the learning rate cannot be made: transformers would notice after loading."""
+    """Raises ExperimentError if the learning rate schedule cannot be created. transformers would fail only after loading."""
     weight = torch.nn.Parameter(torch.zeros(1))
     try:
         get_scheduler(
@@ -150,7 +150,7 @@ def check_schedule(arguments: DPOConfig) -> None:
 
 
 def without_effect(experiment: Experiment, device: Device) -> Iterator[str]:
-    """One sentence for each setting that is set and has no effect here."""
+    """One sentence for each setting that has no effect here."""
     h = experiment.hyperparameters
     defaults = {name: field.get_default(call_default_factory=True) for name, field in type(h).model_fields.items()}
     changed = {name for name, value in defaults.items() if getattr(h, name) != value}

@@ -1,4 +1,4 @@
-"""Bucket transfers of a training: download a base model from ``s3://…``, upload the adapter."""
+"""Transfers between a training and a bucket: downloads a model or an adapter from ``s3://…``, uploads the adapter."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..processes.waiting import AT_ONCE, Waiting
 
 
 def model_path(experiment: Experiment, data_root: Path, cache: Path, *, first: bool, waiting: Waiting = AT_ONCE) -> str:
-    """A hub id, or the folder of the model; one of ``s3://…`` is downloaded into ``cache``, by one rank of each node.
+    """A hub id, or the model's folder. One rank of each node downloads an ``s3://…`` model into ``cache``.
 
-    Raises ExperimentError if no model lies there, StorageError if the ranks hold different versions, and what
-    ``fetch_folder`` raises.
+    Raises ExperimentError if there is no model, StorageError if the ranks hold different versions, and what ``fetch_folder``
+    raises.
     """
     name = experiment.model_name
     if not name.startswith("s3://"):
@@ -51,9 +51,9 @@ def folder_from_bucket(experiment: Experiment, what: str, name: str, cache: Path
 
 
 def check_upload(experiment: Experiment, run: RunDir) -> None:
-    """Before the training: raises CredentialError or ExperimentError if the upload that follows it cannot work.
+    """Before training: raises CredentialError or ExperimentError if the later upload cannot work.
 
-    A store that does not answer now is a warning: it need not answer before the training is over.
+    A store that does not answer is only a warning: it need not answer before training is over.
     """
     storage = experiment.storage_config
     if storage is None or not storage.upload_to_cloud:
@@ -66,7 +66,7 @@ def check_upload(experiment: Experiment, run: RunDir) -> None:
 
 
 def upload_adapter(experiment: Experiment, run: RunDir) -> None:
-    """After the training; raises UploadError whatever the cause: the adapter is complete, and a retry only uploads it."""
+    """After training. Raises UploadError for any cause: the adapter is complete, and a retry only uploads it."""
     storage = experiment.storage_config
     if storage is None or not storage.upload_to_cloud:
         return

@@ -1,4 +1,4 @@
-"""Reads and checks a run's data, and keeps copies in its folder."""
+"""Reads and checks a run's data, and keeps copies in the run's folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..processes.ranks.join import is_there
 from ..processes.waiting import AT_ONCE, Waiting
 
 COPIED: Final = 256 << 20  # bytes
-_LOOKED_AT: Final = 1000  # pairs: whether rows have system messages of their own
+_LOOKED_AT: Final = 1000  # pairs looked at for their own system messages
 
 
 def read_data(
@@ -44,18 +44,18 @@ def read_data(
     waiting: Waiting = AT_ONCE,
     progress: Stage | None = None,
 ) -> Pairs:
-    """The pairs of every rank. The first rank downloads remote data; the others read them once it has stored them.
+    """The pairs of every rank. The first rank downloads remote data and stores them; the others read the stored data.
 
-    A spreadsheet is read from the run's copy, if there is one, and a dataset on the hub at the commit that the run has read
-    before: they may have been changed since the run began. ``root`` is what
-    output_processed_dir lies below, ``waiting`` waits for a server that is away. ``progress`` is told how far it is.
+    A spreadsheet is read from the run's copy if there is one, and a hub dataset at the commit that the run read before, because
+    both may have changed since. ``root``: base of output_processed_dir. ``waiting``: waits for a server that is down.
+    ``progress``: receives the progress.
     """
     is_far = experiment.spreadsheet_id is not None or is_remote(experiment.datasets_path)
     if is_far and not first:
         gather_object([None])
         if experiment.spreadsheet_id is not None and not is_there(run.spreadsheet / MANIFEST):
             raise LauncherError(f"{run.spreadsheet}: not found on this rank; all nodes need the same run folder")
-    if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # as a pod's ConfigMap brings it
+    if first and not has_copy(run.spreadsheet) and (run.path / BUNDLE).is_file():  # from a pod's ConfigMap
         unpack(run.path / BUNDLE, run.spreadsheet)
     reading = Reading(data_root, read_env(Path()) if is_far else {}, cache, run.spreadsheet, _Told(progress), _commit(run))
     pairs = waiting(lambda: read_pairs(experiment, reading))
@@ -70,7 +70,7 @@ def read_data(
 
 @dataclass(frozen=True)
 class _Told:
-    """The listener for reading: lines and progress."""
+    """Listener for reading: lines and progress."""
 
     progress: Stage | None
 
@@ -83,13 +83,13 @@ class _Told:
 
 
 def _commit(run: RunDir) -> str | None:
-    """The commit of the hub's dataset that this run, or the run that it repeats, has read, also where a newer one exists."""
+    """The dataset commit that this run, or the run that it repeats, has read, even if a newer one exists."""
     record = run.read_record()
     return recorded_commit(record.get("data") or (record.get("again") or {}).get("data") or ())
 
 
 def _check_equal(pairs: Pairs) -> None:
-    """Raises StorageError if a bucket changed between the reads of two ranks: a restart fixes that."""
+    """Raises StorageError if a bucket changed between the reads of two ranks; a restart fixes that."""
     mine = [(source.name, source.sha256) for source in pairs.sources]
     everyone = gather_object([mine])
     other = next((found for found in everyone if found != everyone[0]), None)
@@ -99,7 +99,7 @@ def _check_equal(pairs: Pairs) -> None:
 
 
 def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pairs: Pairs) -> None:
-    """Writes what was read, with hashes, into the run's folder, and to output_processed_dir if set."""
+    """Writes the data that were read, with hashes, to the run's folder, and to output_processed_dir if set."""
     if pairs.spreadsheet is not None:
         if not has_copy(run.spreadsheet):
             write_copy(run.spreadsheet, pairs.spreadsheet.files)
@@ -122,8 +122,9 @@ def _keep(experiment: Experiment, run: RunDir, root: Path, reading: Reading, pai
 
 
 def _keep_files(experiment: Experiment, run: RunDir, reading: Reading, pairs: Pairs) -> None:
-    """Copies the files that were read, so that `launcher again` has them when they are edited or gone: those of at most
-    ``COPIED`` bytes that are still what was read. A bucket or a spreadsheet has its own copies, and so have splits of many files.
+    """Copies files of at most ``COPIED`` bytes that are unchanged since they were read, for `launcher again`.
+
+    Not needed for buckets and spreadsheets, which have their own copies; not done for splits of many files.
     """
     for source, file in _files(experiment, reading, pairs):
         name = file_of(Path(source.name).name)
@@ -136,7 +137,7 @@ def _keep_files(experiment: Experiment, run: RunDir, reading: Reading, pairs: Pa
 
 
 def _files(experiment: Experiment, reading: Reading, pairs: Pairs) -> Iterator[tuple[Source, Path]]:
-    """The sources that are one file, with its path on this machine."""
+    """The sources that are a single file, with its path on this machine."""
     if experiment.datasets_path is None or experiment.datasets_path.startswith("s3://"):
         return
     for source in pairs.sources:

@@ -1,6 +1,4 @@
-"""The hub: checks whether it answers before its client starts to retry; falls back to the cache; and downloads the files
-of one commit.
-"""
+"""Checks whether the hub answers before its client starts to retry, falls back to the cache, and downloads files of one commit."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ T = TypeVar("T")
 # In the order in which transformers looks for weights; an index names the files of its shards.
 WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 _SMALL: Final = (".json", ".txt", ".model", ".jinja", ".py", ".tiktoken")  # configuration, tokenizer, template, code
-_TIMEOUT: Final = 10.0  # seconds for an answer
-# Each try of the client's own would be a line, for a minute; `Waiting` says what it waits for.
+_TIMEOUT: Final = 10.0  # seconds to wait for an answer
+# The client would print each of its retries for a minute; `Waiting` says what it waits for.
 logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)
 
 
@@ -37,9 +35,9 @@ def from_hub(
     file: str = "config.json",
     revision: str | None = None,
 ) -> T:
-    """Calls ``load`` and returns its result; its argument says whether to read only the cache, because the hub does not answer.
+    """The result of ``load``, whose argument says whether to use only the cache because the hub does not answer.
 
-    ``file``: one that the ``part`` always has. Raises UnreachableError if the hub does not answer and the cache lacks the
+    ``file``: a file that the ``part`` always has. Raises UnreachableError if the hub does not answer and the cache lacks the
     ``part`` (model, tokenizer) of ``model``, and what ``load`` raises.
     """
     away = _away(model, file)
@@ -56,16 +54,16 @@ def from_hub(
 
 
 def commit_of(path: str) -> str | None:
-    """The commit whose files ``path`` holds, a folder of the hub's cache; None for other folders and for a hub id."""
+    """The commit of a folder in the hub's cache; None for other folders and for a hub id."""
     folder = Path(path)
     return folder.name if folder.parent.name == "snapshots" and re.fullmatch(r"[0-9a-f]{40}", folder.name) else None
 
 
 def at_commit(model: str, commit: str, model_cache_dir: str | None) -> Path:
-    """The folder in the hub's cache with the files of ``model``, a hub id, at ``commit``; what is missing is downloaded.
+    """The folder in the hub's cache with the files of the hub id ``model`` at ``commit``. Downloads what is missing.
 
-    Raises UnreachableError if the cache lacks a file and the hub does not answer, ExperimentError if the hub does not have
-    that commit (any more), and CredentialError if it refuses.
+    Raises UnreachableError if the cache lacks a file and the hub does not answer, ExperimentError if the hub does not have that
+    commit, and CredentialError if it refuses.
     """
     away = _away(model, "config.json")
     if away is not None or constants.is_offline_mode():
@@ -93,7 +91,7 @@ def at_commit(model: str, commit: str, model_cache_dir: str | None) -> Path:
 
 
 def _needed(names: Sequence[str], read: Callable[[str], str]) -> Iterator[str]:
-    """What transformers may load of a repository with ``names``; ``read`` downloads an index and returns its path."""
+    """Files of a repository that transformers may load. ``read`` downloads an index and returns its path."""
     yield from (name for name in names if name.endswith(_SMALL) and ("/" not in name or name.endswith((".jinja", ".py"))))
     first = next((name for name in WEIGHTS if name in names), None)
     if first is None:
@@ -105,7 +103,7 @@ def _needed(names: Sequence[str], read: Callable[[str], str]) -> Iterator[str]:
 
 
 def _cached_at(model: str, commit: str, model_cache_dir: str | None) -> Path | None:
-    """The same from the cache only; None if the configuration or weights are missing."""
+    """The same folder from the cache only; None if the configuration or weights are missing."""
     found = try_to_load_from_cache(model, "config.json", cache_dir=model_cache_dir, revision=commit)
     if not isinstance(found, str):
         return None
@@ -122,14 +120,14 @@ def _no_commit(model: str, commit: str, found: str) -> ExperimentError:
 
 
 def _away(model: str, file: str) -> LauncherError | None:
-    """Why the hub cannot be asked for ``model``; None for a folder, in offline mode, and where it answers.
+    """Why the hub cannot be asked for ``model``; None for a folder, in offline mode, and if it answers.
 
-    Refusals (401, 403, 404) are reported by the request that needs them.
+    Refusals (401, 403, 404) are reported by the request that needs the file.
     """
     if Path(model).is_dir() or constants.is_offline_mode():
         return None
     try:
         get_hf_file_metadata(hf_hub_url(model, file), timeout=_TIMEOUT)
-    except Exception as error:  # of httpx, in the version that the client uses
+    except Exception as error:  # from httpx, in the client's version
         return of_network(error)
     return None

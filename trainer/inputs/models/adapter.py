@@ -1,4 +1,4 @@
-"""The LoRA adapter: its configuration, its initial weights, and what it must not train."""
+"""The LoRA adapter: configuration, initial weights, and what it must not train."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from .modules import left_out, modules_of, old_names, parts_of
 
 
 def lora_config(hyper: Hyperparameters, model: torch.nn.Module | None = None) -> LoraConfig | None:
-    """The adapter's shape for ``model``, which has none yet, or None for full fine-tuning.
+    """PEFT's configuration of the adapter for ``model``, which has none yet; None for full fine-tuning.
 
-    ``all-linear`` leaves out the layers of ``model`` on which an adapter has no effect, or which PEFT refuses.
+    ``all-linear`` leaves out layers of ``model`` where an adapter has no effect or PEFT rejects it.
     """
     if hyper.full_finetuning:
         return None
     return LoraConfig(
         r=hyper.r,
-        lora_alpha=float(hyper.lora_alpha),  # a default that no file was read for is an integer: it would be written as one
+        lora_alpha=float(hyper.lora_alpha),  # an unset default is an integer, and would be written as one
         lora_dropout=float(hyper.lora_dropout),
         bias="none",  # see check_biases
         target_modules=_targets(hyper, model),
@@ -48,14 +48,14 @@ def lora_config(hyper: Hyperparameters, model: torch.nn.Module | None = None) ->
 
 
 def _targets(hyper: Hyperparameters, model: torch.nn.Module | None) -> str | list[str]:
-    """``target_modules`` in PEFT's form for ``model``: it supports layer numbers only with lists."""
+    """``target_modules`` in PEFT's form for ``model``. PEFT supports layer numbers only with lists."""
     targets = hyper.target_modules if isinstance(hyper.target_modules, str) else list(hyper.target_modules)
     if model is None or not isinstance(targets, str):
         return targets
     if is_all_linear(targets):
         layers = {kind(part.name) for part in parts_of(model) if part.sort == "layer"}
         return sorted(layers) if hyper.layers_to_transform else targets
-    # PEFT would take the last parts alone of what a pattern matches among experts that it knows by older names.
+    # For experts under their older names PEFT would use only the last parts of what a pattern matches.
     return asked(targets, modules_of(model)) if old_names(model) else targets
 
 
@@ -74,7 +74,7 @@ def _excluded(hyper: Hyperparameters, model: torch.nn.Module | None) -> str | li
 
 
 def _copies(hyper: Hyperparameters, model: torch.nn.Module | None) -> list[str] | None:
-    """``modules_to_save``, by whole names where PEFT, which compares ends of texts, would take more: every norm for ``norm``."""
+    """``modules_to_save``, by whole names if PEFT, which compares only the ends, would match more: every norm for ``norm``."""
     if model is None or not hyper.modules_to_save:
         return list(hyper.modules_to_save) or None
     every = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
@@ -86,17 +86,17 @@ def _copies(hyper: Hyperparameters, model: torch.nn.Module | None) -> list[str] 
 
 
 def _is_tied_copy(hyper: Hyperparameters, model: torch.nn.Module | None) -> bool:
-    """Whether one trained copy stands for the embedding and the head, as one matrix does in ``model``."""
+    """Whether one trained copy serves as embedding and head, because they are one matrix in ``model``."""
     config = getattr(model, "config", None)
     is_tied = config is not None and bool(config.get_text_config(decoder=True).tie_word_embeddings)
     return is_tied and any(is_table(kind(name)) for name in hyper.modules_to_save)
 
 
 def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
-    """Notices about ``bias``; raises ExperimentError if an adapter would train the model's own biases.
+    """Notices about ``bias``. Raises ExperimentError if an adapter would train the model's own biases.
 
-    DPO's reference is the model with the adapter switched off. Trained biases stay on then: the reference would move with the
-    policy.
+    DPO's reference is the model with the adapter disabled. Trained biases would stay active, so the reference would move with
+    the policy.
     """
     if hyper.full_finetuning or hyper.bias == "none":
         return []
@@ -113,17 +113,16 @@ def check_biases(model: torch.nn.Module, hyper: Hyperparameters) -> list[str]:
 
 
 def module_names(model: torch.nn.Module) -> list[str]:
-    """The names of the modules of the model without its adapter."""
+    """Module names of the model without its adapter."""
     names = (name.removeprefix("base_model.model.") for name, _ in model.named_modules())
     return [name.removesuffix(".base_layer") for name in names if "lora_" not in name]
 
 
 def seed_adapter(model: PeftModel, random_state: int, seed: int) -> None:
-    """Draws the adapter's initial weights from ``random_state`` only, then seeds the generators with ``seed`` again.
+    """Initialises the adapter from ``random_state`` only, then seeds the generators with ``seed`` again.
 
-    DoRA's lengths are those of the base weights: while B is zero they do not depend on A.
-
-    TRL makes the adapter in its constructor, after it seeded with ``seed``; experiment files have a number for each of the two.
+    TRL creates the adapter in its constructor, after seeding with ``seed``; experiment files have one seed for each. DoRA's
+    magnitudes are the norms of the base weights and do not depend on A while B is zero.
     """
     set_seed(random_state)
     first = model.peft_config["default"].init_lora_weights
@@ -135,15 +134,15 @@ def seed_adapter(model: PeftModel, random_state: int, seed: int) -> None:
 
 
 def kept_adapter(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of the loaded adapter's weights by their names: TRL rounds them to bf16 over 4- and 8-bit weights."""
+    """Copies of the loaded adapter's weights by name, because TRL rounds them to bf16 on 4- and 8-bit models."""
     return {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
 
 
 def continue_adapter(trainer: Any, kept: Mapping[str, torch.Tensor], seed: int) -> None:
-    """Makes the loaded adapter the one that is trained, and the reference; seeds the generators with ``seed``.
+    """Makes the loaded adapter both trained adapter and reference, and seeds the generators with ``seed``.
 
-    TRL's constructor has put a frozen copy of it, ``ref``, on the model. It is taken off: the reference's numbers are computed
-    before the first step, and a second adapter would be saved in every checkpoint. ``kept``: see :func:`kept_adapter`.
+    TRL's constructor added a frozen copy, ``ref``. It is removed: the reference's log-probabilities are computed before the
+    first step, and a second adapter would be saved in every checkpoint. ``kept``: see :func:`kept_adapter`.
     """
     trainer.is_continued = True
     if "ref" in trainer.model.peft_config:
@@ -156,10 +155,10 @@ def continue_adapter(trainer: Any, kept: Mapping[str, torch.Tensor], seed: int) 
 
 
 def widen_adapter(model: torch.nn.Module, adapter: str = "default") -> None:
-    """Turns trained weights of 16 bits into fp32, as PEFT makes an adapter's and reads them back.
+    """Converts trained 16-bit weights to fp32, as PEFT creates and loads an adapter.
 
-    TRL makes the adapter over 4- and 8-bit weights bf16. Most updates of 5e-6 would be lost in its 8 bits, the fp16 step has
-    no scaler for it, and a resumed run, for which PEFT reads fp32, would not be the run that was interrupted.
+    TRL makes the adapter bf16 on 4- and 8-bit models. Most updates of 5e-6 would be lost in bf16's 8 bits, an fp16 step has no
+    gradient scaler for it, and a resumed run, for which PEFT loads fp32, would differ from the interrupted one.
     """
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -170,12 +169,12 @@ def widen_adapter(model: torch.nn.Module, adapter: str = "default") -> None:
 
 
 def copied(model: torch.nn.Module) -> list[ModulesToSaveWrapper]:
-    """The modules of ``modules_to_save``: each holds the original and, for each adapter, a trained copy."""
+    """The modules of ``modules_to_save``; each holds the original and one trained copy per adapter."""
     return [module for module in model.modules() if isinstance(module, ModulesToSaveWrapper)]
 
 
 def _keep_stream(wrapper: ModulesToSaveWrapper) -> None:
-    """The fp32 copy gives the type of the original: the policy's stream is then that of the reference."""
+    """Casts the fp32 copy's output to the original's dtype, so that policy and reference have the same residual stream."""
     kinds = {parameter.dtype for parameter in wrapper.original_module.parameters() if parameter.is_floating_point()}
     if kinds.isdisjoint((torch.float16, torch.bfloat16)) or wrapper._forward_hooks:
         return
@@ -184,9 +183,9 @@ def _keep_stream(wrapper: ModulesToSaveWrapper) -> None:
 
 
 def sizes(model: torch.nn.Module) -> str:
-    """How many parameters the model has, and how many are trained, in words."""
+    """Number of parameters and of trained parameters, in words."""
     if isinstance(model, PeftModel):
-        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights a number
+        trained, every = model.get_nb_trainable_parameters()  # a 4-bit tensor holds two weights per value
     else:
         every = sum(numel(p) for p in model.parameters())
         trained = sum(numel(p) for p in model.parameters() if p.requires_grad)
@@ -194,11 +193,11 @@ def sizes(model: torch.nn.Module) -> str:
 
 
 def skip_input_casts(model: torch.nn.Module) -> None:
-    """Hands the adapter's matrices their inputs in the precision that they come in, by a switch of PEFT's own.
+    """Passes inputs to the adapter's matrices without PEFT's cast, by PEFT's own switch.
 
-    For a step under autocast, which casts for each product: PEFT's cast to the adapter's fp32 before it is undone at once. The
-    numbers are the same bit for bit; a copy in each direction, and an input kept in fp32 for the backward pass, are saved. DoRA
-    keeps its cast: it takes the norm of the base weights in its input's precision.
+    Under autocast, which casts for each product, PEFT's cast to fp32 is undone at once. Results are equal bit for bit; this
+    saves a copy in each direction and an fp32 input kept for the backward pass. DoRA keeps the cast, because it takes norms in
+    its input's precision.
     """
     for module in model.modules():
         if isinstance(module, LoraLayer) and not module.lora_variant:

@@ -1,4 +1,4 @@
-"""A run's copy of the adapter that it started from, which may change or be deleted."""
+"""A run's copy of the adapter that it started from, which may be changed or deleted later."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from launcher.runs.whole import sync_tree
 from ...output import stage
 from .starting import FILES, Start, hashes
 
-_LEFT: Final = 1 << 30  # bytes that a copy leaves free on the disk of the run
-_ASIDE: Final = ".start"  # in the run's folder: the copy that is being written
+_LEFT: Final = 1 << 30  # bytes to leave free on the run's disk
+_ASIDE: Final = ".start"  # temporary name of a copy that is being written
 
 
 def keep(run: RunDir, start: Start) -> list[str]:
-    """Copies the adapter and its tokenizer into the run's folder, and records its hashes; warns if that fails."""
+    """Copies the adapter and its tokenizer into the run's folder, and records its hashes. Warns if that fails."""
     if start.folder == run.start:
         return []
     files = [path for path in start.folder.iterdir() if path.is_file() and any(fnmatch(path.name, name) for name in FILES)]
@@ -57,11 +57,11 @@ def _copied(run: RunDir, start: Start, files: list[Path]) -> list[str]:
 
 
 def kept(run: RunDir, *, together: bool = False) -> tuple[Path | None, list[str]]:
-    """(the folder of the copy, None without one; a warning if its files are not those of the record).
+    """(folder of the copy or None, a warning if its files differ from the record).
 
-    ``together``: all ranks ask, and have it or none has.
+    ``together``: all ranks call it, and all or none have the copy.
     """
-    recorded = (RunDir(run.path).read_record().get("adapter") or {}).get("sha256")  # the first node's: it keeps the copy
+    recorded = (RunDir(run.path).read_record().get("adapter") or {}).get("sha256")  # the first node keeps the copy
     said: list[str] = []
     found = run.start if recorded and run.start.is_dir() else None
     if found is not None and hashes(found) != recorded:

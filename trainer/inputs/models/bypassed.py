@@ -1,4 +1,4 @@
-"""Layers whose weight a model reads directly, bypassing the layer and so its adapter."""
+"""Layers whose weight a model reads directly, bypassing the layer and its adapter."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HARMLESS: Final = frozenset({"dtype", "device", "shape", "size", "ndim", "requi
 
 
 def bypassed(model: nn.Module) -> dict[str, bool]:
-    """Name of each such layer -> whether it is also called somewhere, where its adapter is used.
+    """Layer name -> whether it is also called somewhere, so that its adapter has an effect there.
 
-    Mamba's fused kernels take the weights of ``out_proj`` and ``x_proj`` while training, its ``dt_proj`` is never called. Read
-    from the source of the classes: whether a kernel is installed differs from machine to machine.
+    For example, Mamba's fused kernels read the weights of ``out_proj`` and ``x_proj`` in training, and its ``dt_proj`` is never
+    called. Found in the classes' source, because installed kernels differ between machines.
     """
     found: dict[str, bool] = {}
     for name, parent in model.named_modules():
@@ -32,12 +32,12 @@ def bypassed(model: nn.Module) -> dict[str, bool]:
 
 @cache
 def _uses(kind: type[nn.Module]) -> tuple[frozenset[str], frozenset[str]]:
-    """(names of own layers whose ``weight`` its methods read, names of those that they call)."""
+    """(names of own layers whose ``weight`` its methods read, names of own layers that they call)."""
     if kind.__module__.startswith("torch."):
         return frozenset(), frozenset()
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
-    except (OSError, TypeError, SyntaxError):  # made by a program, or its source is not installed
+    except (OSError, TypeError, SyntaxError):  # generated code, or the source is not installed
         return frozenset(), frozenset()
     read, called = set(), set()
     methods = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and "init" not in node.name]
@@ -58,7 +58,7 @@ def _own(node: ast.AST) -> str | None:
 
 
 def _layer(node: ast.AST) -> str | None:
-    """``x`` of ``self.x.weight`` where it is read."""
+    """``x`` of ``self.x.weight`` if it is read."""
     if isinstance(node, ast.Attribute) and node.attr == "weight" and isinstance(node.ctx, ast.Load):
         return _own(node.value)
     return None

@@ -1,7 +1,4 @@
-"""Dropout and noise: finds and turns off everything random in a model's training.
-
-TRL's ``disable_dropout`` reaches only modules of ``nn.Dropout``.
-"""
+"""Finds and disables everything random in a model's training. TRL's ``disable_dropout`` reaches only ``nn.Dropout`` modules."""
 
 from __future__ import annotations
 
@@ -15,16 +12,16 @@ from torch.nn.modules.dropout import _DropoutNd
 
 _RANDOM: Final = re.compile(r"drop|noise")
 _JITTER: Final = re.compile(r"jitter")
-_KEPT: Final = "numbers_of_dropout"  # of a model whose configuration was changed: (configuration, name, number)
+_KEPT: Final = "numbers_of_dropout"  # attribute of a changed model: (configuration, name, number)
 
 
 def silence(model: torch.nn.Module) -> None:
-    """Turns off everything random in the model's training.
+    """Disables everything random in the model's training.
 
-    Blocks of many models call ``functional.dropout`` or skip a layer with a probability that they keep as a number of their own
-    (``attention_dropout``, ``dropout``, ``layerdrop``) or read from the configuration in every pass: these are set to 0. Routers
-    that multiply by random numbers (``jitter_noise``) or draw their experts stay in evaluation mode; such a number may be part
-    of what a router computes, and keeps its value. ``true_config`` gives a configuration that is saved its numbers back.
+    Many models call ``functional.dropout``, or skip a layer with a probability that they store themselves
+    (``attention_dropout``, ``dropout``, ``layerdrop``) or read from the configuration: these are set to 0. Routers with random
+    numbers (``jitter_noise``) or random experts stay in evaluation mode instead, as the number may be part of what they
+    compute. ``true_config`` restores the configuration for saving.
     """
     kept: list[tuple[Any, str, float]] = []
     for module in model.modules():
@@ -48,7 +45,7 @@ def _as_in_evaluation(module: torch.nn.Module, args: Any) -> None:
 
 @contextmanager
 def true_config(model: Any) -> Iterator[None]:
-    """The model's configuration as it was read, so that it is saved with the dropout that the model came with."""
+    """Restores the model's original configuration during the block, so that it is saved with its own dropout."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     kept = getattr(base, _KEPT, [])
     for config, name, number in kept:
@@ -63,7 +60,7 @@ def true_config(model: Any) -> Iterator[None]:
 def drawn(model: torch.nn.Module, *, with_adapter: bool) -> list[str]:
     """The model's random parts in training, such as ``attention_dropout 0.1``, each once.
 
-    ``with_adapter``: also the dropout before an adapter, which changes nothing while the adapter is fresh.
+    ``with_adapter``: also the dropout before an adapter, which changes nothing while the adapter is new.
     """
     found = dict.fromkeys(
         f"{_shown(path, name)} {number:g}"
@@ -71,7 +68,7 @@ def drawn(model: torch.nn.Module, *, with_adapter: bool) -> list[str]:
         if _as_in_evaluation not in module._forward_pre_hooks.values() and (with_adapter or "lora_dropout" not in path)
         for name, number in _numbers(module)
     )
-    known = {word for one in found for word in one.split()}  # names, and numbers that a module has under another name
+    known = {word for one in found for word in one.split()}  # (module, number) that the module has under another name
     for config in _configs(getattr(model, "config", None)):
         numbers = ((name, number) for name, number in _random(vars(config)) if not _JITTER.search(name))  # routers have theirs
         found |= {f"{name} {number:g}": None for name, number in numbers if not {name, f"{number:g}"} & known}
@@ -79,7 +76,7 @@ def drawn(model: torch.nn.Module, *, with_adapter: bool) -> list[str]:
 
 
 def _shown(path: str, name: str) -> str:
-    """A module of dropout by its own name: its number is called ``p``."""
+    """A dropout module under its own name, because its number is called ``p``."""
     parts = [part for part in path.split(".") if not part.isdigit() and part != "default"]
     return parts[-1] if name == "p" and parts else name
 
@@ -93,7 +90,7 @@ def _numbers(module: torch.nn.Module) -> Iterator[tuple[str, float]]:
 
 
 def _random(values: Any) -> Iterator[tuple[str, float]]:
-    """Numbers above 0 whose names mean randomness."""
+    """Positive numbers whose names indicate randomness."""
     for name, value in list(values.items()):
         if _is_probability(value) and (_RANDOM.search(name) or _JITTER.search(name)):
             yield name, value
@@ -104,7 +101,7 @@ def _is_probability(value: object) -> bool:
 
 
 def _configs(config: Any) -> Iterator[Any]:
-    """``config`` and those inside it, such as the text model's."""
+    """``config`` and nested ones, such as the text model's."""
     from transformers import PreTrainedConfig
 
     if isinstance(config, PreTrainedConfig):

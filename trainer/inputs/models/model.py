@@ -1,4 +1,4 @@
-"""Tokenizer, model and quantisation, chosen by the experiment and by what the device supports."""
+"""Tokenizer, model and quantisation, as the experiment sets and the device supports."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ class Precision:
 
 
 def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_sharded: bool = False) -> Precision:
-    """16-bit if the device supports it: never fp32 by accident on a GPU, never 16-bit by accident on a CPU.
+    """16 bits if the device supports it: never fp32 by accident on a GPU, never 16 bits by accident on a CPU.
 
-    LoRA's frozen weights are kept in the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because
-    an update of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit asks for it. ``is_sharded``: DeepSpeed keeps such masters
-    itself, spread over the ranks, and the model in the compute dtype. Raises ExperimentError if the device lacks the type that
-    torch_dtype asks for, or fp16 masters are asked for, whose gradients no scaler can bring back.
+    LoRA's frozen weights have the compute dtype. Full fine-tuning keeps fp32 master weights under autocast, because an update
+    of 5e-6 is lost in bf16's 8 bits, unless load_in_16bit is set. ``is_sharded``: DeepSpeed keeps sharded master weights
+    itself, and the model in the compute dtype. Raises ExperimentError if the device lacks the requested torch_dtype, or for
+    fp16 master weights, which no gradient scaler supports.
     """
     wanted = hyper.wants_16bit
     _check_dtype(hyper, cuda=cuda, bf16=bf16)
     if cuda and wanted is False and (hyper.load_in_4bit or hyper.load_in_8bit):
-        wanted = None  # the three choose how weights are stored: 4- and 8-bit ones compute in 16 bits
+        wanted = None  # they choose how weights are stored; 4- and 8-bit weights compute in 16 bits
     if wanted is False or (not cuda and wanted is None):
         return Precision(torch.float32, bf16=False, fp16=False)
     if not cuda:
@@ -64,7 +64,7 @@ def choose_precision(hyper: Hyperparameters, *, cuda: bool, bf16: bool, is_shard
 
 
 def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
-    """Raises ExperimentError if the device lacks the type that the experiment asks for, or cannot train all weights in it."""
+    """Raises ExperimentError if the device lacks the requested dtype, or cannot train all weights in it."""
     dtype, key = hyper.torch_dtype, "hyperparameters.torch_dtype"
     if dtype == "float16" and not cuda:
         raise ExperimentError(Mistake(key, "fp16 needs a GPU", "auto, float32 or bfloat16", dtype))
@@ -82,17 +82,17 @@ def _check_dtype(hyper: Hyperparameters, *, cuda: bool, bf16: bool) -> None:
 
 
 def load_tokenizer(experiment: Experiment, path: str, source: str | None = None) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, with a padding token; raises ExperimentError if it has none, or cannot be loaded, and where
-    ``path``, a folder or a hub id, is an adapter.
+    """The model's tokenizer, with a padding token. Raises ExperimentError if it cannot be loaded, lacks a padding token, or if
+    ``path`` (folder or hub id) is an adapter.
 
-    ``source``: the folder of an adapter that brings its own tokenizer; None: ``path``.
+    ``source``: folder of an adapter with its own tokenizer; None: ``path``.
     """
     hyper = experiment.hyperparameters
     if source is None or source == path:
         refuse_adapter(experiment, path, cached=True)
     path = source or path
     if Path(path).is_dir() and not any((Path(path) / name).exists() for name in TOKENIZER_FILES):
-        # transformers would make an empty tokenizer of config.json alone
+        # from config.json alone transformers would create an empty tokenizer
         raise not_loaded(experiment, "tokenizer", FileNotFoundError("none of " + ", ".join(TOKENIZER_FILES)))
     options = options_of(hyper)
     try:
@@ -120,9 +120,9 @@ def _tokenizer(experiment: Experiment, path: str, cached: bool, options: Mapping
 
 
 def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
-    """Raises ExperimentError if ``path`` holds an adapter: transformers would load it, and the model that it names.
+    """Raises ExperimentError if ``path`` holds an adapter, because transformers would load it with its own base model.
 
-    ``cached``: look a hub id up only in the hub's cache.
+    ``cached``: look up a hub id only in the cache.
     """
     if Path(path).is_dir():
         found: str | None = str(Path(path) / ADAPTER)
@@ -134,7 +134,7 @@ def refuse_adapter(experiment: Experiment, path: str, *, cached: bool) -> None:
 
 
 def weights_size(path: str) -> str:
-    """``: 1.2 GiB`` for a folder with weights; empty for a hub id, whose size is not known yet."""
+    """``: 1.2 GiB`` for a folder with weights; empty for a hub id, whose size is unknown yet."""
     files = [file for suffix in ("safetensors", "bin") for file in Path(path).glob(f"*.{suffix}")] if Path(path).is_dir() else []
     size = sum(file.stat().st_size for file in files)
     if not size:
@@ -143,19 +143,21 @@ def weights_size(path: str) -> str:
 
 
 def amount(size: float) -> str:
-    """``1.2 GiB``, below 0.1 of them ``3.4 MiB``; ``size`` in bytes."""
+    """``1.2 GiB``, or ``3.4 MiB`` below 0.1 GiB. ``size``: in bytes."""
     return f"{size / 2**30:.1f} GiB" if size >= 0.1 * 2**30 else f"{size / 2**20:.1f} MiB"
 
 
 def options_of(hyper: Hyperparameters) -> dict[str, Any]:
-    """How transformers reads what belongs to a model. Its own code, if it may run, may import what our libraries do without."""
+    """Options with which transformers loads everything of a model. A model's own code, if allowed, may import optional
+    packages.
+    """
     if hyper.trust_remote_code:
         reveal()
     return {"trust_remote_code": hyper.trust_remote_code, "cache_dir": hyper.model_cache_dir}
 
 
 def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda: bool) -> PreTrainedModel:
-    """The base model on the CPU or, quantised, on this rank's GPU; the trainer moves it."""
+    """The base model on the CPU, or if quantised on this rank's GPU; the trainer moves it."""
     hyper = experiment.hyperparameters
     options: dict[str, Any] = {"dtype": precision.weights}
     quantization = _quantization(hyper, precision, cuda=cuda)
@@ -174,7 +176,7 @@ def load_model(experiment: Experiment, path: str, precision: Precision, *, cuda:
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise _no_attention(experiment, error) or not_loaded(experiment, "model", error) from error
     missing = sorted(report["missing_keys"])
-    if missing:  # transformers would initialise them at random, with a warning
+    if missing:  # transformers would only warn and initialise them at random
         names = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         raise not_loaded(experiment, "model", ValueError(f"{len(missing)} weights are missing from its files: {names}"))
     if hyper.trl.get("disable_dropout", True):
@@ -201,7 +203,7 @@ def _quantization(hyper: Hyperparameters, precision: Precision, *, cuda: bool) -
 
 
 def _no_attention(experiment: Experiment, error: Exception) -> ExperimentError | None:
-    """The error of an ``attn_implementation`` that this model or this machine does not have; None if it is another error."""
+    """The error of an ``attn_implementation`` that this model or machine does not support; None for other errors."""
     name = experiment.hyperparameters.attn_implementation
     text = str(error).strip()
     if name is None or not re.search(r"attention|attn", text, re.IGNORECASE) or not isinstance(error, ImportError | ValueError):
@@ -213,13 +215,14 @@ def _no_attention(experiment: Experiment, error: Exception) -> ExperimentError |
 def not_loaded(
     experiment: Experiment, part: str, error: Exception, *, setting: str = "model_name", name: str | None = None
 ) -> Exception:
-    """The error of a model, a tokenizer or an adapter that cannot be loaded; the fault of a network or a disk is not the
-    experiment's. ``name``: of what ``setting`` names, by default the model.
+    """The error of a model, tokenizer or adapter that cannot be loaded; a network or disk failure is not an ExperimentError.
+
+    ``name``: the value of ``setting``, by default the model.
     """
     called = experiment.model_name if name is None else name
     if (away := of_network(error)) is not None:
         return away
-    if (known := explained(error)) is not None:  # a cache whose disk is full, a file system that fails
+    if (known := explained(error)) is not None:  # such as a full disk or a failing file system
         return LauncherError(f"cannot load the {part} of {called}: {known[1]}")
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if (refused := refusal(error)) is not None or re.search(r"gated repo|\b40[13] Client Error", str(error)):

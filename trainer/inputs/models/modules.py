@@ -1,4 +1,4 @@
-"""Modules of a model: which an adapter can train, and PEFT's names for fused experts."""
+"""Modules of a model: which of them an adapter can train, and PEFT's names for fused experts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class Part:
-    """A layer, or a parameter of experts or of a router that is in no layer.
+    """A layer, or a parameter of experts or of a router that is not in a layer.
 
-    ``sort``: ``layer`` (linear), ``head``, ``experts``, ``router`` or ``other`` (embeddings, convolutions); ``weights``: how many
-    numbers.
+    ``sort``: ``layer`` (linear), ``head``, ``experts``, ``router`` or ``other`` (embeddings, convolutions). ``weights``: number
+    of weights.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Part:
 
     @property
     def label(self) -> str:
-        """The name in sentences, the same in every decoder layer."""
+        """Name for messages, the same in every decoder layer."""
         own = kind(self.name)
         if self.sort == "experts":
             return f"{kind(self.name.rpartition('.')[0])}.{own}"
@@ -42,7 +42,7 @@ class Part:
 
 
 def parts_of(model: nn.Module) -> tuple[Part, ...]:
-    """The layers of a model without an adapter, and the experts and routers that are held as parameters."""
+    """The layers of a model without an adapter, and experts and routers stored as parameters."""
     return tuple(_parts(model))
 
 
@@ -69,7 +69,7 @@ def _sort(name: str, module: nn.Module, parameter: nn.Parameter) -> str | None:
 
 
 def _weights(parameter: nn.Parameter) -> int:
-    packed = 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else 1  # two weights a byte
+    packed = 2 * parameter.element_size() if type(parameter).__name__ == "Params4bit" else 1  # two weights per byte
     return numel(parameter) * packed
 
 
@@ -79,7 +79,7 @@ def _head(model: Any) -> nn.Module | None:
 
 
 def modules_of(model: nn.Module) -> Modules:
-    """The modules of ``model``, which has no adapter, for the rule of ``target_modules``."""
+    """The modules of ``model``, which has no adapter, for ``target_modules``."""
     family = family_of(model)
     never = {name for name, is_called in bypassed(model).items() if not is_called}
     trained, refused = [], {}
@@ -99,7 +99,7 @@ def modules_of(model: nn.Module) -> Modules:
 
 
 def _loose(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that are in no layer, as those of experts and routers."""
+    """Parameters that are in no layer, such as those of experts and routers."""
     for name, module in model.named_modules():
         if not isinstance(module, (*LINEAR, nn.Embedding, *_CONVOLUTIONS)):
             yield from ((f"{name}.{own}".lstrip("."), parameter) for own, parameter in module.named_parameters(recurse=False))
@@ -110,9 +110,9 @@ def _is_trainable(module: nn.Module) -> bool:
 
 
 def old_names(model: nn.Module) -> dict[str, str]:
-    """Name of a layer of an expert or router -> the parameter that holds it now, in the families for which PEFT translates.
+    """Layer name of an expert or router -> the parameter that now holds it, in the families for which PEFT translates names.
 
-    Current models hold the experts of a decoder layer in two tensors; adapters and experiments still name their layers.
+    Current models store the experts of a decoder layer in two tensors; adapters and experiments still use the layers' names.
     """
     family = family_of(model)
     if get_checkpoint_conversion_mapping(family) is None:
@@ -137,12 +137,12 @@ def family_of(model: Any) -> str:
 
 
 def left_out(model: nn.Module) -> frozenset[str]:
-    """The linear layers that ``all-linear`` leaves out: an adapter there has no effect, or PEFT refuses it."""
+    """Linear layers that ``all-linear`` leaves out, because an adapter has no effect there or PEFT rejects it."""
     family, direct = family_of(model), bypassed(model)
     layers = (name for name, module in model.named_modules() if isinstance(module, LINEAR))
     return frozenset(name for name in layers if name in direct or untrained(name, family))
 
 
 def weights_of(model: nn.Module) -> int:
-    """Numbers in all parameters of the model."""
+    """Number of values in all parameters of the model."""
     return sum(map(_weights, model.parameters()))

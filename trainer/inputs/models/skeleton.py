@@ -17,9 +17,9 @@ from .targets import check_targets, try_adapter
 
 
 def examined(experiment: Experiment, path: str) -> Reach | None:
-    """The reach of the model ``path``, a folder or a hub id; None if only the loaded model tells it.
+    """What an adapter reaches in the model ``path`` (folder or hub id); None if only the loaded model can tell.
 
-    Raises ExperimentError if its configuration contradicts itself, or it lacks what ``target_modules`` names.
+    Raises ExperimentError if its configuration contradicts itself, or if it lacks a module in ``target_modules``.
     """
     model = _skeleton(experiment, path)
     if model is None:
@@ -31,9 +31,9 @@ def examined(experiment: Experiment, path: str) -> Reach | None:
 
 
 def _skeleton(experiment: Experiment, path: str) -> Any | None:
-    """The model on the meta device, where a tensor has a shape and no numbers; None if it cannot be made.
+    """The model on the meta device (shapes without values); None if it cannot be created.
 
-    A configuration that cannot be read, or a model whose own code needs numbers, is left to ``load_model``.
+    ``load_model`` reports an unreadable configuration. A model whose own code needs values is left to it, too.
     """
     hyper, cache = experiment.hyperparameters, experiment.hyperparameters.model_cache_dir
     options = options_of(hyper)
@@ -41,7 +41,7 @@ def _skeleton(experiment: Experiment, path: str) -> Any | None:
         config = from_hub(
             path, "configuration", cache, lambda cached: AutoConfig.from_pretrained(path, local_files_only=cached, **options)
         )
-    except Exception:  # the configuration's own code may raise anything; the model's loading tells what
+    except Exception:  # the configuration's own code may raise anything; loading the model reports it
         return None
     _check_padding(config.get_text_config(decoder=True), experiment.model_name)
     try:

@@ -1,4 +1,4 @@
-"""Builds the model that the training starts with, from a base and an adapter."""
+"""Builds the model that training starts from, from a base model and an adapter."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ def load_start(
     cuda: bool,
     look: Callable[[Any], None] | None = None,
 ) -> Any:
-    """The policy before its first step, which is the reference too: the model at ``path``, with ``start`` on or merged into it.
+    """The policy before its first step, which is also the reference: the model at ``path``, with ``start`` added or merged.
 
-    An adapter that is continued is trainable, under the name ``default``. Merged weights are rounded once, to the precision that
-    the model is loaded in; see :func:`rounding`.
-
-    ``look`` gets the model before the adapter. Raises ExperimentError if the adapter does not fit the model.
+    A continued adapter is trainable under the name ``default``. Merged weights are rounded once, to the loaded model's
+    precision, see :func:`rounding`. ``look``: receives the model before the adapter. Raises ExperimentError if the adapter does
+    not fit the model.
     """
     model = load_model(experiment, path, precision, cuda=cuda)
     if look is not None:
@@ -51,13 +50,13 @@ def load_start(
         _check_head(with_adapter, start)
         return with_adapter
     whole = merged(with_adapter)
-    for name, parameter in whole.named_parameters():  # PEFT has frozen them
+    for name, parameter in whole.named_parameters():  # PEFT froze them
         parameter.requires_grad_(name in trainable)
     return whole
 
 
 def _check_head(model: PeftModel, start: Start) -> None:
-    """Raises ExperimentError if the adapter trains single tokens of the head: TRL multiplies with its weight, as a whole."""
+    """Raises ExperimentError if the adapter trains single tokens of the head, because TRL uses the head's weight as a whole."""
     if isinstance(model.get_output_embeddings(), TrainableTokensWrapper):
         what = f"{start.name} trains single tokens of an embedding that is also the head (trainable_token_indices)"
         raise ExperimentError(Mistake("adapter", what, "an adapter with modules_to_save: [embed_tokens] instead"))
@@ -81,7 +80,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def put(model: PeftModel, start: Start, name: str) -> None:
-    """Loads the adapter beside another one, as ``name``, switched off."""
+    """Loads the adapter as ``name`` beside another one, disabled."""
     with _fits(start):
         model.load_adapter(str(start.folder), adapter_name=name, is_trainable=False)
 
@@ -104,12 +103,12 @@ def _put(model: Any, start: Start, *, is_trainable: bool) -> PeftModel:
     with _fits(start):
         found = PeftModel.from_pretrained(model, str(start.folder), **options)
     config = found.peft_config["default"]
-    config.base_model_name_or_path, config.revision = model.name_or_path, None  # not a path of whoever trained it before
+    config.base_model_name_or_path, config.revision = model.name_or_path, None  # not a path of another machine
     return found
 
 
 def merged(model: PeftModel) -> Any:
-    """The model without PEFT, with the adapter added to its weights; gathers sharded weights layer by layer."""
+    """The model without PEFT, with the adapter added to its weights. Gathers sharded weights layer by layer."""
     layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     if not any(is_spread(parameter) for parameter in model.parameters()):
         return model.merge_and_unload(safe_merge=True)
@@ -120,7 +119,7 @@ def merged(model: PeftModel) -> Any:
 
 
 def _changed(parameters: list[torch.nn.Parameter]) -> Any:
-    """Brings spread ``parameters`` together; what the first rank makes of them is spread again."""
+    """Gathers sharded ``parameters`` during the block; the first rank's changes are then distributed."""
     if not any(is_spread(parameter) for parameter in parameters):
         return nullcontext()
     import deepspeed
@@ -129,7 +128,7 @@ def _changed(parameters: list[torch.nn.Parameter]) -> Any:
 
 
 def rounding(model: Any, start: Start | None, precision: Precision) -> list[str]:
-    """A warning or notice about the precision that a merge loses."""
+    """A warning or notice about precision that a merge loses."""
     if start is None or start.is_continued:
         return []
     if getattr(model, "is_quantized", False) or getattr(model.config, "quantization_config", None) is not None:

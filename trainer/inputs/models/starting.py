@@ -32,7 +32,7 @@ FILES: Final = (ADAPTER, *WEIGHTS, *_TOKENIZER)  # names, or patterns, of what i
 
 @dataclass(frozen=True)
 class Start:
-    """The adapter that a run starts from. ``revision``: the commit of a hub id; ``sha256``: of its files, by their names."""
+    """The adapter that a run starts from. ``revision``: commit of a hub id. ``sha256``: file name -> hash."""
 
     name: str
     mode: str  # continue or merge
@@ -59,8 +59,8 @@ class Start:
 
 @dataclass(frozen=True)
 class Located:
-    """``experiment``: with base and adapter apart, and the shape of an adapter that is continued; ``path``: of the base model, a
-    folder or a hub id.
+    """``experiment``: with base and adapter in their own keys, and the shape of a continued adapter. ``path``: of the base
+    model, a folder or a hub id.
     """
 
     experiment: Experiment
@@ -85,13 +85,11 @@ def locate(
     commit: str | None = None,
     own: Path | None = None,
 ) -> Located:
-    """The model and the adapter of ``experiment``, downloaded where they are not on this disk.
+    """Finds the model and the adapter of ``experiment``, and downloads what is not on this disk.
 
-    ``commit``: of a hub id, where the run has started from it before; its branch may have another one now. ``own``: the folder of
-    the run's copy of the adapter, which is taken instead.
-
-    An adapter that is given as ``model_name`` is taken apart. Raises ExperimentError if there is no such adapter, or it does
-    not fit the experiment, and what ``model_path`` and the hub's client raise.
+    ``commit``: pinned commit of a hub id from an earlier start of this run. ``own``: folder of the run's copy of the adapter,
+    used instead of it. An adapter in ``model_name`` is split into base and adapter. Raises ExperimentError if there is no such
+    adapter or it does not fit the experiment, and what ``model_path`` and the hub's client raise.
     """
     places: dict[str, Any] = {"first": first, "waiting": waiting}
     path = model_path(experiment, data_root, cache, **places)
@@ -118,12 +116,12 @@ def locate(
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of an adapter's files by their names; raises ExperimentError if one cannot be read."""
+    """File name -> SHA-256 of an adapter's files. Raises ExperimentError if one cannot be read."""
     return {file: _sha256(folder / file) for file in (ADAPTER, *WEIGHTS) if (folder / file).is_file()}
 
 
 def _adapter_at(experiment: Experiment, path: str) -> AdapterConfig | None:
-    """The configuration of an adapter that lies at the model's ``path``; None for a model, and for one with an adapter beside."""
+    """The adapter's configuration at the model's ``path``; None for a model, also for one with an adapter beside it."""
     cache = experiment.hyperparameters.model_cache_dir
     if Path(path).is_dir():
         found: str | None = str(Path(path) / ADAPTER) if (Path(path) / ADAPTER).is_file() else None
