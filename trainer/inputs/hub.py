@@ -1,4 +1,4 @@
-"""Checks whether the hub answers before its client starts to retry, falls back to the cache, and downloads files of one commit."""
+"""Checks whether the hub answers before its client retries, falls back to the cache, and downloads the files of one commit."""
 
 from __future__ import annotations
 
