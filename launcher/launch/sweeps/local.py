@@ -43,6 +43,7 @@ class Sweeping:
     _listener: Say = field(default=lambda _: None, init=False)
     _running: dict[int, tuple[Point, AnyBackend, RunDir]] = field(default_factory=dict, init=False)  # slot -> what runs in it
     _told: dict[str, float] = field(default_factory=dict, init=False)
+    _said: dict[str, str] = field(default_factory=dict, init=False)
     _over: set[int] = field(default_factory=set, init=False)  # numbers of points that ended in this command
     _is_warm: bool = field(default=False, init=False)
 
@@ -143,7 +144,10 @@ class Sweeping:
                 self._told[run.name] = time.monotonic()
                 at = known(run)
                 loss = f", loss {at.loss:.4f}" if at.loss is not None else ""
-                self._tell(point, "no step yet" if at.step is None else f"step {at.progress}{loss}")
+                what = "no step yet" if at.step is None else f"step {at.progress}{loss}"
+                if what != self._said.get(run.name):
+                    self._tell(point, what)
+                self._said[run.name] = what
 
     def _tell(self, point: Point, what: str) -> None:
         self.say(f"[{point.number}/{len(self.sweep.points)}] {self.sweep.run(point)}  {point}  {what}")
