@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from ..errors import LauncherError, UsageError, labelled
 from ..packages import needs
 from ..runs.finding import choose
 from ..runs.run_dir import RunDir
+from ..signals import sigterm_as_ctrl_c
 from .status.finding import local_runs
 
 if TYPE_CHECKING:
@@ -124,17 +123,3 @@ def _serve_in_container(named: Mapping[str, RunDir], port: int, caller: Mapping[
     ensure(client, image, caller, say)
     with sigterm_as_ctrl_c():
         return tensorboard.serve(client, tensorboard.render(image, named, port))
-
-
-@contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """While it lasts, SIGTERM raises KeyboardInterrupt, too."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

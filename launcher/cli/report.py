@@ -44,8 +44,8 @@ def report(names: tuple[str, ...], output: Path | None, serve: bool, port: int |
 def _serve(names: tuple[str, ...], port: int | None) -> None:
     """Serves until Ctrl-C or SIGTERM."""
     from ..backends.status.reports import listing, reported
-    from ..backends.tensorboard import sigterm_as_ctrl_c
     from ..report.server import Server
+    from ..signals import sigterm_as_ctrl_c
 
     reported(names)  # a wrong name is an error here, not on the page
     with Server(port or 0, listing, reported, names) as server, sigterm_as_ctrl_c():

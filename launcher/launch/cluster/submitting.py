@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ...errors import Warned
+from ...signals import sigterm_as_ctrl_c
 from ..cluster_objects import Known, cluster_spec
 from .submission import Listener, Submission
 
@@ -74,7 +73,7 @@ class Submitting:
         self.deadline = deadline(self.job, pairs, self.caller)
         where, _ = cluster_of(self.caller, self.job.experiment.launch.kubernetes.namespace)
         cluster, namespace = where.cluster, where.cluster.namespace
-        with _interrupted_by_sigterm():
+        with sigterm_as_ctrl_c():
             self.told.say(f"preflight checks: namespace {namespace}, context {cluster.context}")
             asked = question(draft, namespace, self.follows, lambda known: self._pod(local, namespace, known))
             facts, self.user = gather(cluster, asked), cluster.user()
@@ -287,18 +286,3 @@ def _planned(job: Job, spec: KubernetesSpec, pairs: Pairs | None, caller: Mappin
         data = f"{job.experiment.datasets_path}: read and checked in the pods only"
         return {"run": job.run, "devices": job.devices, "a step": job.batch, "output": str(folder.path), "data": data}
     return {**derived(job, pairs, folder).facts, **said_before_submit(job.experiment, pairs, Path(), caller)}
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Treats SIGTERM like Ctrl-C, so that a half-done submission is undone. Only in the main thread, which alone receives
-    signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
