@@ -13,6 +13,7 @@ from ..errors import DataError, Mistake
 from ..experiment.schema import Experiment
 from .checks.cells import check_rows
 from .checks.chats import chat_of, read_prompt, with_system
+from .columns.inner import with_inner, with_inner_values
 from .columns.known_names import CONVERSATIONS, TOOLS
 from .columns.mapping import Columns, missing_columns, prompt_columns
 from .findings import Findings
@@ -92,6 +93,7 @@ def _of_table(
     table = csv_table(name, data, mistakes)
     if table is None:
         return
+    table = with_inner(table, prompt_columns(experiment).inputs.values(), mistakes)
     mapping = prompt_columns(experiment, table)
     mapping = replace(mapping, optional=prompt.optional(mapping))
     mistakes += missing_columns(table, mapping, experiment)
@@ -140,6 +142,7 @@ def _of_object(where: str, line: str, mapping: Columns, prompt: Prompt) -> _Aske
         return Mistake(where, "not JSON", expected, str(error))
     if not isinstance(found, dict):
         return Mistake(where, "not a JSON object", expected, line.strip()[:60])
+    found = with_inner_values(found, mapping.inputs.values())
     chat = _of_messages(where, found, mapping)
     if chat is not None:
         return chat

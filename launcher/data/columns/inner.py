@@ -105,6 +105,17 @@ def inside(value: Any, keys: Sequence[str]) -> Any:
     return value
 
 
+def with_inner_values(record: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """``record`` with the values of ``names`` that reach into it."""
+    found = dict(record)
+    for name in names:
+        column, keys = split(name, list(record))
+        value = inside(record[column], keys) if keys else _ABSENT
+        if value is not _ABSENT:
+            found[name] = value
+    return found
+
+
 def names_beside(name: str, table: Table) -> list[str]:
     """What the first objects of ``table`` have in the place that ``name`` reaches into; () of a name that reaches into none."""
     column, keys = split(name, table.columns)

@@ -151,6 +151,22 @@ def test_an_optional_part_of_a_prompt_may_be_empty_or_missing(tmp_path: Path) ->
     assert read_prompts(text, settings, joined).messages == ((1, "Why?"),)
 
 
+def test_a_prompt_may_be_inside_an_object_as_in_the_training_data(tmp_path: Path) -> None:
+    settings = Experiment.parse(
+        {"model_name": "m", "datasets_path": "d", "dpo_column_mapping_config": {"input_columns": {"q": "input.text"}}}
+    )
+    alone, lines, table = Prompt(None, ("", "q", "")), tmp_path / "p.jsonl", tmp_path / "p.csv"
+    lines.write_text(
+        '{"input": {"text": "Why?"}}\n{"prompt": "How?"}\n{"input": {"text": [{"role": "user", "content": "Who?"}]}}\n'
+    )
+    assert [one for _, one in read_prompts(lines, settings, alone).messages] == ["Why?", "How?", "Who?"]
+    table.write_text('input\n"{""text"": ""Why?""}"\n')
+    assert read_prompts(table, settings, alone).messages == ((2, "Why?"),)
+    lines.write_text('{"input": {"title": "Why?"}}\n')
+    with pytest.raises(DataError, match=r"p\.jsonl:1: no prompt in this object"):
+        read_prompts(lines, settings, alone)
+
+
 def test_a_prompt_may_be_a_conversation_with_tools_in_a_cell_or_an_object(tmp_path: Path) -> None:
     asked = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Ho"}, {"from": "human", "value": "Why?"}]
     turns = tuple({"role": role, "content": text} for role, text in (("user", "Hi"), ("assistant", "Ho"), ("user", "Why?")))
