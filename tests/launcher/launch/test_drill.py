@@ -45,13 +45,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_drill_tells_what_each_run_does_and_leaves_nothing_where_all_adapters_are_the_same(home: Path) -> None:
+def test_a_drill_tells_what_each_run_does_and_leaves_nothing_where_all_adapters_are_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_STILL", "3 stopped killed")
     said: list[str] = []
     found = drill(rendered(Choice("demo"), "host"), Disturbances.of(6, 1, "3", None), said.append)
     assert (found.experiment, found.is_same, found.kept) == ("demo", True, None)
     assert [trial.how for trial in found.trials] == ["SIGTERM", "SIGKILL"]
-    begun = dict.fromkeys(line.split(":")[0] for line in said if ": starting" in line)  # again every five seconds
-    assert list(begun) == ["uninterrupted run", "run stopped", "run killed-1"]
+    told = dict.fromkeys(seen[0] for line in said if (seen := re.match(r"(uninterrupted )?run[^:]*", line)))
+    assert list(told) == ["uninterrupted run", "run stopped", "run killed-1"]
     assert any(line.startswith("uninterrupted run: 6 steps in ") for line in said)
     assert any(line.startswith("  1  SIGTERM, step 4 ") and line.endswith(": same adapter") for line in said)
     assert not (home / "out" / "drill").exists()
@@ -68,7 +71,8 @@ def test_the_runs_are_kept_where_an_adapter_differs(home: Path, monkeypatch: pyt
 def test_kills_come_in_steps_and_in_writes_by_turns_and_the_table_tells_which(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("FAKE_PAUSE", "0.3")  # a kill takes a moment
+    monkeypatch.setenv("FAKE_STILL", "3 stopped")
+    monkeypatch.setenv("FAKE_WRITE", "3 killed")  # a kill takes a moment
     found = drill(rendered(Choice("demo"), "host"), Disturbances.of(6, 4, "random", 5), lambda _: None)
     killed = [trial.under_way for trial in found.trials if trial.how == "SIGKILL"]
     assert len(killed) == 4

@@ -7,6 +7,9 @@ FAKE_RANKS    one word a rank, as "42" or "0,1": the exit code that the rank not
 FAKE_STEPS    how many metric lines rank 0 prints first (5); it sleeps FAKE_PAUSE seconds (0.01) after each
 FAKE_SAVES    after how many steps rank 0 writes a checkpoint, which takes FAKE_PAUSE seconds, too (never)
 FAKE_ADAPTER  the adapter that rank 0 writes in the end, which takes as long (none); {run} is the run's name
+FAKE_STILL    a step and the beginnings of runs' names, as "3 stopped killed": after that step their first attempt stands still
+              until it is ended (none)
+FAKE_WRITE    likewise, as "2 killed": the seconds that a write takes in their first attempt (FAKE_PAUSE)
 FAKE_WAIT     seconds that each rank sleeps after that (0)
 FAKE_HOLD     a file in the run's folder, as "attempt-2/go": after its steps rank 0 waits for it where that folder exists (none)
 """
@@ -45,7 +48,9 @@ def rank(folder: Path, number: int, word: str) -> int:
     if number == 0:
         for name in (".saving", ".adapter"):  # of an attempt that was killed
             shutil.rmtree(folder / name, ignore_errors=True)
-        steps = int(os.environ.get("FAKE_STEPS", "5"))
+        steps, still = int(os.environ.get("FAKE_STEPS", "5")), of_first_attempt("FAKE_STILL", folder)
+        write_pause = of_first_attempt("FAKE_WRITE", folder)
+        write_pause = pause if write_pause is None else write_pause
         with (folder / "logs" / "rank-0.log").open("a") as log, (folder / "logs" / "dpo_train_steps.jsonl").open("a") as metrics:
             print("loading the model", file=log, flush=True)
             for step in range(1, steps + 1):
@@ -53,16 +58,16 @@ def rank(folder: Path, number: int, word: str) -> int:
                 line |= {"rewards/margins": 0.5 * step / steps, "rewards/accuracies": 0.75, "seconds": step * 0.5}
                 for file in (log, metrics):
                     print(json.dumps(line), file=file, flush=True)
-                time.sleep(pause)
+                time.sleep(600 if step == still else pause)
                 if saves and step % saves == 0:
-                    write(folder / ".saving" / f"checkpoint-{step}", folder / f"checkpoint-{step}", pause)
+                    write(folder / ".saving" / f"checkpoint-{step}", folder / f"checkpoint-{step}", write_pause)
         gate = folder / os.environ.get("FAKE_HOLD", "")
         while gate.parent.is_dir() and not gate.exists():
             time.sleep(0.02)
         if "FAKE_ADAPTER" in os.environ:
             (folder / ".adapter").mkdir()
             (folder / ".adapter" / "w.safetensors").write_text(os.environ["FAKE_ADAPTER"].format(run=folder.name))
-            write(folder / ".adapter", folder / "adapter", pause)
+            write(folder / ".adapter", folder / "adapter", write_pause)
     time.sleep(600 if word == "deaf" else float(os.environ.get("FAKE_WAIT", "0")))
     if word == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -79,6 +84,12 @@ def rank(folder: Path, number: int, word: str) -> int:
             time.sleep(0.01)
         return end(folder, number, 1, "a peer is gone", is_consequence=True)
     return end(folder, number, int(word), "done" if word == "0" else f"rank {number} says {word}")
+
+
+def of_first_attempt(name: str, folder: Path) -> float | None:
+    number, *runs = os.environ.get(name, "").split() or [""]
+    is_meant = os.environ["DPO_ATTEMPT"] == "1" and folder.name.startswith(tuple(runs))
+    return float(number) if is_meant else None
 
 
 def write(aside: Path, final: Path, pause: float) -> None:
