@@ -164,8 +164,8 @@ def head_bytes(config: ModelConfig, places: int, numbers: Numbers, *, cuda: bool
         tile = rows * TILE[1] * compute + (0 if cuda else int(_FOLDED * 4 * rows * words))
     else:
         words = words if cuda else config.vocab
-        # On a CPU the logits, their softmax and the product of both; in 16 bits the logits and their gradient beside them.
-        each = compute if cuda else 3 * 4 + (0 if compute == 4 else 2 * compute)
+        # On a CPU the logits, their softmax and the product of both; in 16 bits the logits as the product gave them beside these.
+        each = compute if cuda else 3 * 4 + (0 if compute == 4 else compute)
         tile = frozen_rows(places, config.vocab, cuda=cuda) * config.vocab * each
     cast = words * config.hidden * compute if numbers.stream != compute else 0
     gradients = 4 * places * config.hidden + (4 * config.embedding if trained else 0)

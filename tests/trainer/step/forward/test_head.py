@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from launcher.planning.sizes.activations import Numbers, head_bytes
+from launcher.planning.sizes.model_config import ModelConfig
 
 pytestmark = pytest.mark.slow
 ALL = ("log_probs", "entropy", "mean_logits", "is_top1")
@@ -244,3 +248,21 @@ def test_the_key_of_the_references_numbers_says_that_the_head_is_not_trained(
         choice = Choice(Packed(trainer.model), 512, "")
         keys.add(_key(trainer, choice, precision, "these weights"))
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_the_plan_counts_the_bytes_that_a_frozen_head_takes_on_a_cpu(kind: torch.dtype) -> None:
+    from trainer.step.forward.head import Logits, frozen_head
+
+    words, width, places = 4096, 64, 120
+    hidden = torch.randn(places, width, dtype=kind, requires_grad=True)
+    weight, targets = torch.randn(words, width, dtype=kind), torch.arange(places)
+    logits = Logits(1.0, 1.0, None, ("entropy", "mean_logits", "is_top1"))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        frozen_head(hidden, weight, None, targets, logits)[0].sum().backward()
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    peak = max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+    sizes = {"model_type": "qwen3", "hidden_size": width, "vocab_size": words, "num_hidden_layers": 1, "num_attention_heads": 1}
+    numbers = Numbers(kind.itemsize, kind.itemsize)
+    config = ModelConfig.parse({**sizes, "intermediate_size": 64})
+    assert head_bytes(config, places, numbers, cuda=False, trained=False, frozen=True) == pytest.approx(peak, rel=0.03)
