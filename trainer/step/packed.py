@@ -51,7 +51,8 @@ class Packed:
         self.has_frozen_head = is_frozen(self._causal)
         self._layers = decoder_layers(self._causal)
         self.last = LastLayer(self._layers if self.kind == SEGMENTS else [])
-        self._windows = windows(self._causal) if takes_rows(self._causal) else [0] * len(self._layers)
+        has_windows = takes_rows(self._causal, self._layers)
+        self._windows = windows(self._causal) if has_windows else [0] * max(1, len(self._layers))
         self.buckets = Buckets(0)
         self._zeros = [torch.zeros(0, dtype=torch.float64, device=self._device)]
         self.place()
@@ -68,7 +69,8 @@ class Packed:
         self._fused = self._causal.forward
         self._causal.forward = MethodType(_forward(self._fused, self.has_frozen_head, self.last), self._causal)
         self.last.place()
-        place_windows(self._layers, self._windows)
+        if self.window:
+            place_windows(self._layers, self._windows)
 
     def remove(self) -> None:
         """Gives the model its attention and its forward back."""
@@ -106,7 +108,7 @@ class Packed:
     @property
     def window(self) -> int:
         """The tokens that a token of a layer with a sliding window sees; 0 without such layers."""
-        return max(self._windows, default=0)
+        return max(self._windows)
 
     def _mask(self, row: Row) -> object:
         if self.kind == SEGMENTS:
@@ -247,8 +249,8 @@ def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:
     others = sorted(set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"})
     if others:
         return f"{kind} has layers of type {', '.join(others)}"
-    window = max(windows(causal))
-    if 0 < window < longest and not takes_rows(causal):
+    window = max(windows(causal), default=0)
+    if 0 < window < longest and not takes_rows(causal, decoder_layers(causal)):
         return f"{kind} has a sliding window of {window} tokens in code of its own, and the longest sequence has {longest}"
     if _has_router_loss(config, args):
         return f"{kind} has an expert-balancing loss over the whole batch"

@@ -80,7 +80,7 @@ def tried(trainer: DPOTrainer, tokens: Tokens, budget: int, *, is_known: bool) -
     """(the packed forward pass if it equals the plain one, else None; a sentence: how close they are, or why not)."""
     if is_known:
         return Packed(trainer.model), "as in the run of the checkpoint"
-    pairs = _first(tokens.pairs, max(windows(trainer.model)))
+    pairs = _first(tokens.pairs, max(windows(trainer.model), default=0))
     if zero_stage(trainer) < 3:  # else there are no gradients, for which activations would be kept
         as_in_training(trainer)
     with callable_model(trainer) as called:

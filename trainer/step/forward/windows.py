@@ -17,19 +17,28 @@ WINDOW: Final = "sliding_window_of_rows"  # an attribute of a layer's modules, f
 
 
 def windows(causal: Any) -> list[int]:
-    """The window of each decoder layer of a causal language model, by its configuration, as transformers makes its masks."""
+    """The window of each decoder layer of a causal language model, by its configuration, as transformers makes its masks.
+
+    Empty where no layer has one.
+    """
     config = causal.config.get_text_config(decoder=True)
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if not window:
+        return []
     kinds = getattr(config, "layer_types", None) or [SLIDING] * config.num_hidden_layers
-    return [window or 0 if kind == SLIDING else 0 for kind in kinds]
+    found = [window if kind == SLIDING else 0 for kind in kinds]
+    return found if any(found) else []
 
 
-def takes_rows(causal: Any) -> bool:
-    """Whether packed rows can tell each layer its window: by transformers' masks, and by one for each kind where kinds differ."""
-    module = sys.modules[type(causal).__module__]
-    if not hasattr(module, "create_sliding_window_causal_mask"):
+def takes_rows(causal: Any, layers: Sequence[nn.Module]) -> bool:
+    """Whether packed rows can tell each of the decoder ``layers`` its window.
+
+    They are told by transformers' masks: one for all layers, or where kinds of layers differ one for each kind.
+    """
+    module, found = sys.modules[type(causal).__module__], windows(causal)
+    if len(found) != len(layers) or not hasattr(module, "create_sliding_window_causal_mask"):
         return False
-    return len(set(windows(causal))) == 1 or "attention_mask, dict)" in inspect.getsource(module)
+    return len(set(found)) == 1 or "attention_mask, dict)" in inspect.getsource(module)
 
 
 def masks(of_windows: Iterable[int], made: Mapping[int, object]) -> object:

@@ -123,7 +123,7 @@ def test_a_gpus_rows_are_fitted_to_the_data_and_shortened_with_the_budget() -> N
     pairs = make_pairs(SHAPES["uneven"], 64, 300)
     for kind in ("flex_attention", "segment_attention"):
         packed: Any = Packed.__new__(Packed)
-        packed.kind, packed.buckets, packed._windows = kind, Buckets(0), []
+        packed.kind, packed.buckets, packed._windows = kind, Buckets(0), [0]
         budget = packed.fit(pairs, 8, 5000)
         lengths = [packed.row(pairs, places).length for places in rows_of(pairs, budget)]
         if kind == "flex_attention":
