@@ -79,7 +79,7 @@ def the_one(name: str | None, contents: Contents) -> Found:
     where = ", ".join(str(path) for path in contents.files)
     if not contents.found:
         hint = "an experiment is a mapping with an experiment_id, at the top level of the file"
-        raise ExperimentError(Mistake(where, "no experiment found", hint=hint))
+        raise ExperimentError(Mistake(where, "no experiment found", hint=next(iter(contents.warnings), hint)))
     if name is None:
         raise ExperimentError(Mistake(where, "several experiments found; name one", "one of\n" + _listed(matches)))
     if matches:

@@ -150,6 +150,14 @@ def test_a_file_that_is_named_is_the_only_one_that_is_read(write: Write) -> None
 # --- mistakes of the text
 
 
+def test_where_there_are_only_configs_of_other_tools_the_command_that_takes_one_over_is_named(write: Write) -> None:
+    write("base_model: m\nrl: dpo\n", "configs/axolotl.yml")
+    with pytest.raises(ExperimentError) as refused:
+        load("e")
+    assert "no experiment found" in str(refused.value)
+    assert "launcher init --from configs/axolotl.yml" in str(refused.value)
+
+
 def test_a_tab_is_named_as_such(write: Write) -> None:
     assert said("a:\n\tb: 1\n\tc: 2\n", write) == (
         "configs/a.yml:2:1: a tab in the indentation\n"

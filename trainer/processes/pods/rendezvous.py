@@ -23,11 +23,15 @@ _DNS: Final = 20.0  # seconds in which the cluster's DNS may come to know a name
 
 
 def own_address() -> str:
-    """This machine's address in its hosts file, where the kubelet writes a pod's; empty if others cannot reach it."""
+    """This machine's address in its hosts file, where the kubelet writes a pod's; empty if others cannot reach it.
+
+    IPv4 where the pod has one, else IPv6.
+    """
     with suppress(OSError, ValueError):
-        found = socket.gethostbyname(socket.gethostname())
-        if not ipaddress.ip_address(found).is_loopback:
-            return found
+        found = socket.getaddrinfo(socket.gethostname(), None, type=socket.SOCK_STREAM)
+        addresses = [ipaddress.ip_address(address[0]) for *_, address in found]
+        reached = [one for one in addresses if not one.is_loopback and not one.is_link_local]
+        return str(min(reached, key=lambda one: one.version, default=""))
     return ""
 
 

@@ -67,7 +67,7 @@ def test_a_stop_or_the_end_of_patience_ends_the_wait(run: RunDir) -> None:
 
 
 def test_an_address_that_others_cannot_reach_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    for address, own in (("127.0.1.1", ""), ("10.0.0.7", "10.0.0.7")):
+    for address, own in (("127.0.1.1", ""), ("10.0.0.7", "10.0.0.7"), ("::1", ""), ("fe80::1", ""), ("fd00::7", "fd00::7")):
         monkeypatch.setattr("socket.gethostname", lambda a=address: a)
         assert own_address() == own
     monkeypatch.setattr("socket.gethostname", lambda: UNKNOWN)
