@@ -1,4 +1,4 @@
-"""The DPO step: TRL's trainer with its constructor untouched, and all that this project changes in it."""
+"""The DPO step: TRL's trainer with its constructor unchanged, and what this project overrides."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DPOTrainer(FastTrainer):
         }
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Under the fast path, the validation pairs, which ``evaluation_loop`` packs; other data are evaluated as by TRL."""
+        """On the fast path, the validation pairs, which ``evaluation_loop`` packs; other data are evaluated by TRL."""
         is_other = eval_dataset is not None and eval_dataset is not self.eval_dataset
         if self._fast is None or self._fast.held_out is None or is_other:
             return super().get_eval_dataloader(eval_dataset)
@@ -77,13 +77,13 @@ class DPOTrainer(FastTrainer):
         return super().floating_point_ops(inputs) if self._fast is None else 0  # transformers counts padded ids
 
     def _evaluate_all(self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str, **kwargs: Any) -> Any:
-        """Under the fast path, every validation pair once, whatever the number of ranks."""
+        """Evaluates every validation pair once, on any number of ranks."""
         if self._fast is not None and self._fast.held_out is not None and dataloader.dataset is self._fast.held_out.pairs:
             return self._evaluate_packed(metric_key_prefix)
         return super()._evaluate_all(dataloader, description, *args, metric_key_prefix=metric_key_prefix, **kwargs)
 
     def _held_out_rows(self) -> list[tuple[int, ...]]:
-        """The pairs of each row of an evaluation; found once, as long as the rows' budget stays."""
+        """The pairs of each row of an evaluation; computed once for a budget of the rows."""
         if self._planned is None or self._planned[0] != self._fast.budget:
             self._planned = self._fast.budget, rows_of(self._fast.held_out.pairs, self._fast.budget)
         return self._planned[1]
@@ -126,7 +126,7 @@ class DPOTrainer(FastTrainer):
                 self._figures.take(state)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Figures of the steps since the last line, over the pairs of all ranks."""
+        """Adds the metrics of the steps since the last line, over the pairs of all ranks."""
         if self._fast is not None and "loss" in logs:
             means = self._figures.means(self.accelerator)
             self.culprits.find(means.pop("loss"))

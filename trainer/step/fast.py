@@ -1,4 +1,4 @@
-"""The step of the fast path: a share of packed rows, computed again in shorter ones where memory runs out."""
+"""The step of the fast path: a rank's packed rows, computed again as shorter rows if memory runs out."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class FastTrainer(RowTrainer):
             )
 
     def get_train_dataloader(self) -> Any:
-        """Under the fast path, the shares of this rank; its reduction is DDP's and not accelerate's loader's."""
+        """On the fast path, this rank's shares of the steps, which accelerate does not split again."""
         return super().get_train_dataloader() if self._fast is None else StepLoader(len(self._fast.train.pairs), self.steps())
 
     def steps(self) -> Steps:
@@ -73,7 +73,7 @@ class FastTrainer(RowTrainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
         """A whole step of this rank: forward and backward row by row, one reduction of the gradients over the ranks.
 
-        Where the memory does not suffice the same step is computed again in shorter rows, until one holds a single pair.
+        If memory runs out, the same step is computed again in shorter rows, down to one pair per row.
         """
         if self._fast is None:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -93,7 +93,7 @@ class FastTrainer(RowTrainer):
         return total
 
     def _computed(self, model: Any, share: Share) -> Tensor | None:
-        """The share's part of the step's loss, whose gradient has been added; None where it must be computed again."""
+        """The share's part of the step's loss, after adding its gradient; None if it must be computed again."""
         try:
             return self._rows(model, share)
         except torch.OutOfMemoryError as error:
@@ -107,7 +107,7 @@ class FastTrainer(RowTrainer):
         return None
 
     def _shorten(self, pairs: TokenPairs) -> bool:
-        """Halves the longest row of ``pairs``; False where each of them has a row to itself already."""
+        """Halves the longest row of ``pairs``; False if each pair already has its own row."""
         assert self._fast is not None, "rows are the fast path's"
         lengths = packed_lengths(pairs)
         rows = first_fit(lengths, self._fast.budget)
@@ -127,7 +127,7 @@ class FastTrainer(RowTrainer):
             torch.cuda.empty_cache()
 
     def try_longest(self) -> None:
-        """Computes a row of the longest pairs and forgets it: a shortage of memory shows now and not after hours."""
+        """Computes a row of the longest pairs and discards it, so that a shortage of memory shows now, not after hours."""
         if self._fast is None or zero_stage(self):
             return
         as_in_training(self)
@@ -147,14 +147,14 @@ class FastTrainer(RowTrainer):
                 return
 
     def _optimizer_room(self) -> Tensor:
-        """As many bytes as the optimizer's state will take, which its first step makes; none where that is not known."""
+        """A tensor of as many bytes as the optimizer will allocate in its first step; empty if that is unknown."""
         name = str(getattr(self.args.optim, "value", self.args.optim))
         own = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
         size = 0 if name.startswith("paged") else int(STATES.get(name, 0) * own / 4)  # those of a weight in fp32
         return torch.empty(size, dtype=torch.uint8, device=self.accelerator.device)
 
     def shortage(self, error: torch.OutOfMemoryError) -> MemoryShortage:
-        """The error of the run where no shorter row helps; the next attempt may take smaller micro-batches."""
+        """The run's error if shorter rows do not help; the next attempt may take smaller micro-batches."""
         can_split = self._micro_at_start > 1 and (self._fast is None or zero_stage(self) > 0)
         advice = "retrying with smaller micro-batches" if can_split else "lower max_seq_length, or see `launcher plan`"
         return MemoryShortage(

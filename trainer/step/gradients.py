@@ -13,9 +13,9 @@ BUCKET: Final = 64 << 20  # bytes that are sent together: each transfer has an o
 
 
 def sum_gradients(parameters: Iterable[Parameter]) -> None:
-    """Gradients of the trained ``parameters`` become their sums over all ranks, bit for bit the same on each.
+    """Replaces the gradients of the trained ``parameters`` by their sums over all ranks, bit for bit the same on each rank.
 
-    All ranks must come here. A weight that a rank's pairs left out counts there as zero.
+    All ranks must call it. A weight without a gradient on a rank counts as zero there.
     """
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return

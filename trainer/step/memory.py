@@ -1,4 +1,4 @@
-"""Memory of this rank's GPU: how long its rows are, and whether it recomputes activations. ``launcher.planning.rows`` decides."""
+"""Memory of this rank's GPU: how long rows are and whether activations are recomputed, as ``launcher.planning.rows`` decides."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNKNOWN = "gradient checkpointing on: the model's configuration lacks the sizes 
 
 
 def free_bytes(gpu_memory_utilization: float) -> int:
-    """Of this rank's GPU, with what this process has taken already, below the ceiling that the experiment sets."""
+    """Free bytes of this rank's GPU under the experiment's limit, counting what this process already holds as free."""
     free, total = torch.cuda.mem_get_info()
     return min(free + torch.cuda.memory_reserved(), ceiling(total, gpu_memory_utilization))
 

@@ -1,4 +1,4 @@
-"""The packed forward pass: log-probabilities of answers from rows that hold every prompt once."""
+"""The packed forward pass: log-probabilities of answers, from rows in which a pair's prompt stands once."""
 
 from __future__ import annotations
 
@@ -35,9 +35,8 @@ from .forward.windows import remove as remove_windows
 class Packed:
     """Runs rows through a causal language model that TRL has given its fused head (``trl.trainer.utils.add_fused_lm_head``).
 
-    The head sees only the places that predict an answer's token, on every device, and its kernel is called without the masks
-    that TRL's own forward makes: on a GPU each of them waits for the device. Where the head is not trained it is ``head``'s. The
-    caller may pass the model bare, or wrapped by DDP.
+    The head computes only the places that predict a token of an answer, without the masks of TRL's own forward, each of which
+    would wait for a GPU. A frozen head is computed by ``head``. The model may be wrapped by DDP.
     """
 
     def __init__(self, model: Any, kind: str | None = None, within: AbstractContextManager[None] | None = None):
@@ -63,7 +62,7 @@ class Packed:
         return self._layers[:-1] if self.last.is_shorter and len(self._layers) > 1 else self._layers
 
     def place(self) -> None:
-        """The model computes rows, until ``remove``."""
+        """Prepares the model to compute rows, until ``remove``."""
         self._before = self._causal.config._attn_implementation
         self._causal.set_attn_implementation(self.kind)
         self._fused = self._causal.forward
@@ -73,7 +72,7 @@ class Packed:
             place_windows(self._layers, self._windows)
 
     def remove(self) -> None:
-        """Gives the model its attention and its forward back."""
+        """Restores the model's attention and forward."""
         self._causal.set_attn_implementation(self._before)
         self._causal.forward = self._fused
         self.last.remove()
@@ -81,7 +80,7 @@ class Packed:
 
     @contextmanager
     def removed(self) -> Iterator[None]:
-        """The model without packed rows for as long as this lasts, as to generate with it."""
+        """A context in which the model is as before ``place``, for example to generate."""
         self.remove()
         try:
             yield
@@ -107,7 +106,7 @@ class Packed:
 
     @property
     def window(self) -> int:
-        """The tokens that a token of a layer with a sliding window sees; 0 without such layers."""
+        """The sliding window in tokens; 0 if no layer has one."""
         return max(self._windows)
 
     def _mask(self, row: Row) -> object:
@@ -120,9 +119,9 @@ class Packed:
         self._zeros_of(2 * row.slots + 1)
 
     def _zeros_of(self, count: int) -> Tensor:
-        """[count] zeros that nobody writes to: made once, not a launch a row.
+        """[count] zeros, shared and never written: one launch, not one per row.
 
-        Earlier ones stay: recorded rows read them where they lay.
+        Earlier tensors are kept, because recorded rows read from their addresses.
         """
         if len(self._zeros[-1]) < count:
             self._zeros.append(torch.zeros(2 * count, dtype=torch.float64, device=self._device))
@@ -145,13 +144,13 @@ class Packed:
         return budget
 
     def pack(self, pairs: TokenPairs, budget: int) -> list[Row]:
-        """The rows of all ``pairs``."""
+        """Packs all ``pairs`` into rows."""
         return [self.row(pairs, places) for places in rows_of(pairs, budget)]
 
 
 @dataclass
 class Head(ModelOutput):
-    """What the head gives for the predicted places of a row, [n] each; all but the first without a gradient."""
+    """The head's outputs at the predicted places of a row, [n] each; only the first has a gradient."""
 
     log_probs: Tensor | None = None
     entropy: Tensor | None = None
@@ -260,7 +259,7 @@ def _architecture(model: Any, args: DPOConfig, longest: int) -> str | None:
 
 
 def _has_router_loss(config: Any, args: DPOConfig) -> bool:
-    """As TRL decides it: the settings' coefficient, where none is set the model's, if the model gives its router's logits."""
+    """As in TRL: by the settings' coefficient, else the model's, if the model returns its router's logits."""
     given = args.router_aux_loss_coef
     coefficient = getattr(config, "router_aux_loss_coef", 0) if given is None else given
     return hasattr(config, "output_router_logits") and bool(coefficient)

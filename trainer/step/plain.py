@@ -18,11 +18,11 @@ _MARGINS: Final = -3  # of what TRL gathers of each pair: margins, then both log
 
 
 class Interrupted(Exception):
-    """An evaluation or the reference's pass was cut short on all ranks, because one of them was asked to stop."""
+    """An evaluation or the reference pass was interrupted on all ranks because one of them was asked to stop."""
 
 
 class PlainTrainer(CheckpointedTrainer):
-    """``trl.DPOTrainer`` whose losses and figures are means over pairs, whichever micro-batches and ranks hold them.
+    """``trl.DPOTrainer`` whose losses and metrics are means over pairs, however micro-batches and ranks divide them.
 
     TRL takes the mean over a micro-batch, transformers the mean over micro-batches, and DDP the mean over ranks: the pairs of a
     short last micro-batch would weigh more. Here a micro-batch counts by its share of the step's pairs. Accelerate fills up the
@@ -44,7 +44,7 @@ class PlainTrainer(CheckpointedTrainer):
 
     @property
     def noise(self) -> float:
-        """Rewards up to which a margin is rounding: the reference and the policy see a pair in different rows."""
+        """The margin, in rewards, up to which it is rounding: reference and policy see a pair in different rows."""
         return rounded(self.beta, half=self.args.bf16 or self.args.fp16)
 
     # --- Training
@@ -95,7 +95,7 @@ class PlainTrainer(CheckpointedTrainer):
         return (loss, computed[1]) if return_outputs else loss
 
     def figures_so_far(self) -> dict[str, float]:
-        """Means over the pairs since the last line; all ranks must come here. Without what balances a router's experts."""
+        """Means over the pairs since the last line, without a router's balancing loss; all ranks must call it."""
         found = self._averages["train"].peek(self.accelerator)
         return found | {"loss": found["loss"] - self.router_aux_loss_coef * found.get("aux_loss", 0.0)}
 
@@ -128,7 +128,7 @@ class PlainTrainer(CheckpointedTrainer):
     def evaluation_loop(
         self, dataloader: Any, description: str, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any
     ) -> Any:
-        """Figures are means over pairs or tokens, and do not depend on the size of a batch."""
+        """Metrics are means over pairs or tokens and do not depend on the batch size."""
         before = self.state.global_step == 0
         what = "evaluating before the first step" if before else f"evaluating after step {self.state.global_step}"
         self._seen, self._to_see = 0, len(dataloader.dataset)

@@ -1,4 +1,4 @@
-"""Packed rows: runs forward and backward row by row, and returns the losses and figures of each row's pairs."""
+"""Packed rows: forward and backward row by row, and the losses and metrics of each row's pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .plain import PlainTrainer
 
 
 class RowTrainer(PlainTrainer):
-    """A trainer that can compute packed rows, as soon as it has what they need (``_fast``)."""
+    """A trainer that computes packed rows once ``_fast`` is set."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._fast: Fast | None = None
@@ -41,11 +41,11 @@ class RowTrainer(PlainTrainer):
         return Figures(self.accelerator.device, self.noise)
 
     def pair_weight(self, share: Share) -> float:
-        """What a pair's loss of a row counts in the step: ``1 / total``, as the step's loss is the mean over its pairs."""
+        """The weight of a pair's loss in the step: ``1 / total``, because the step's loss is the mean over its pairs."""
         return 1 / share.total
 
     def count_of(self, pairs: TokenPairs) -> int:
-        """What the mean loss of ``pairs`` is a mean over: the pairs."""
+        """How many items the mean loss of ``pairs`` averages: the pairs."""
         return len(pairs)
 
     def mean_loss(self, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:
@@ -56,7 +56,7 @@ class RowTrainer(PlainTrainer):
 
     @contextmanager
     def trying(self, fast: Fast) -> Iterator[None]:
-        """The step computes as ``fast`` has it for as long as this lasts; what it adds to the figures is forgotten."""
+        """A context in which steps compute with ``fast``; metrics that they add are discarded on exit."""
         before = self._fast, self._halves, self._figures
         self._fast, self._halves = fast, Halves(self.model, None if zero_stage(self) else autocast_type(self.args))
         self._figures = self.new_figures()
@@ -177,7 +177,7 @@ class RowTrainer(PlainTrainer):
         return losses, logps.detach()
 
     def _weight_of(self, weight: float) -> Tensor:
-        """``weight`` on the device, float64: most steps have that of the step before."""
+        """``weight`` on the device, float64; cached, because most steps have the weight of the step before."""
         if self._weight is None or self._weight[0] != weight:
             self._weight = weight, torch.full((), weight, dtype=torch.float64, device=self.accelerator.device)
         return self._weight[1]

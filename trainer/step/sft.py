@@ -34,7 +34,7 @@ class SFTTrainer(DPOTrainer):
         tokenizer = kwargs["processing_class"]
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         super().__init__(*args, **{"data_collator": Collator(int(pad or 0)), **kwargs})
-        self.precompute_ref_logps = False  # asked for, so that TRL loads no second copy of the weights
+        self.precompute_ref_logps = False  # set, so that TRL loads no second copy of the weights
 
     # --- Packed rows
 
@@ -45,7 +45,7 @@ class SFTTrainer(DPOTrainer):
         return 1 / share.predicted
 
     def count_of(self, pairs: TokenPairs) -> int:
-        """The tokens that are predicted: those of the answers, but for the first one where there is no prompt."""
+        """The number of predicted tokens: those of the answers, without the first one if there is no prompt."""
         return int(segments_of(pairs.lengths)[:, 1].sum())
 
     def mean_loss(self, logps: Tensor, reference: Tensor, pairs: TokenPairs) -> Tensor:

@@ -21,9 +21,9 @@ LONGEST: Final = 200  # characters of a reason
 
 
 def decoder_layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of the language model's stack: modules that transformers recomputes, or keeps on one device, as a whole.
+    """The decoder layers of the language model: modules that transformers recomputes, or keeps on one device, as a whole.
 
-    Empty where the model has no list of such layers.
+    Empty if the model has no list of such layers.
     """
     causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     whole = set(getattr(causal, "_no_split_modules", None) or ())
@@ -37,9 +37,9 @@ def _is_layer(module: nn.Module, whole: set[str]) -> bool:
 
 
 class CompiledLayers:
-    """Layers whose calls are compiled while it is entered; other calls, as those of a generation, stay eager.
+    """A context in which calls of these layers are compiled; calls outside of it, such as those of a generation, stay eager.
 
-    A compiled call raises whatever ``torch.compile`` raises at its first row: nothing falls back to Python unseen.
+    The first compiled call raises whatever ``torch.compile`` raises: nothing falls back to Python silently.
     """
 
     def __init__(self, layers: Sequence[nn.Module], *, deterministic: bool = False):
@@ -94,19 +94,19 @@ class CompiledLayers:
 
 
 def cpp_compiler() -> str | None:
-    """What compiles a CPU's kernels: CXX, g++ or clang++. None where there is none of them."""
+    """The compiler of CPU kernels: CXX, g++ or clang++; None if there is none."""
     return next(filter(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++"))), None)
 
 
 def _dynamic(tensor: Tensor, axes: Iterable[int]) -> None:
-    """These sizes are symbols of the graph from the first row on."""
+    """Marks these sizes as dynamic, so that the first row's are no constants of the graph."""
     if not hasattr(tensor, "_dynamo_weak_dynamic_indices"):
         for axis in axes:
             torch._dynamo.maybe_mark_dynamic(tensor, axis)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among ``values``, in tuples, and those that the function of a BlockMask has closed over."""
+    """The tensors among ``values``, also inside tuples, and those in the closure of a BlockMask's function."""
     for value in values:
         if isinstance(value, Tensor):
             yield value
@@ -117,7 +117,7 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of what ``torch.compile`` raised that tells anything, cut to ``LONGEST`` characters."""
+    """The first informative line of an error of ``torch.compile``, cut to ``LONGEST`` characters."""
     inner = getattr(error, "inner_exception", None) or error
     lines = [line.strip() for line in str(inner).splitlines()]
     found = next((line for line in lines if line and not line.endswith("raised:")), type(inner).__name__)

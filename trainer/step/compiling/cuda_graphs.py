@@ -1,6 +1,6 @@
 """CUDA graphs: the recorder of ``graphs`` on a GPU.
 
-As https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs asks for it: warmed up and captured on one side stream, by one
+As https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs requires: warmed up and captured on one side stream, by one
 thread, with all memory in one pool. Rows are replayed one after another and their results are copied out at once, so all graphs
 share the pool, and a row that is not recorded yet is computed in it, too: a pool beside it would need the activations twice.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class CudaRecorder:
-    """Captures work on a stream of its own."""
+    """Captures work on its own stream."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -24,7 +24,7 @@ class CudaRecorder:
 
     @contextmanager
     def eager(self) -> Iterator[None]:
-        """The backward pass runs in this thread: a thread of its own would allocate outside of the pool.
+        """Runs the backward pass in this thread: another thread would allocate outside of the pool.
 
         While a pool is used, the allocator gives back nothing that it keeps elsewhere, and would run out of memory beside it.
         """
@@ -57,7 +57,7 @@ class CudaRecorder:
                 except Exception as error:
                     failed = error
                     raise
-        except Exception as error:  # the end of a capture that has failed raises once more, and tells less
+        except Exception as error:  # ending a failed capture raises again, and says less
             failed = failed or error
         if failed is not None:
             self._leave(graph, caller)
@@ -68,7 +68,7 @@ class CudaRecorder:
         return found, graph.replay
 
     def _leave(self, graph: torch.cuda.CUDAGraph, caller: torch.cuda.Stream) -> None:
-        """Undoes what ``capture_end`` leaves undone where it raises: it keeps the stream and allocates in the pool."""
+        """Cleans up if ``capture_end`` raised: it would keep the stream and go on allocating in the pool."""
         torch.cuda.set_stream(caller)
         with suppress(Exception):  # where it did not raise, this was done
             torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), self._pool.id)

@@ -1,7 +1,7 @@
-"""Rows of a step that are replayed: forward pass, backward pass and figures of a row are recorded once for each shape of a row.
+"""Replayed rows: forward pass, backward pass and metrics of a row are recorded once for each shape.
 
-What is recorded holds addresses and shapes, so the numbers of a row are copied to where those of the first one lay, and the
-gradients of a step are added where those of the step before were. The recorder is a CUDA graph's on a GPU: one launch a row.
+A recording holds addresses and shapes. So a row's numbers are copied to the memory of the first row of its shape, and a step's
+gradients to that of the first step's. On a GPU the recorder makes a CUDA graph: one launch per row.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Shape = tuple[int, ...]
 
 class Recorder(Protocol):
     def eager(self) -> AbstractContextManager[None]:
-        """For work that is computed at once, where the recorded work is."""
+        """A context for work that is computed at once, on the recorder's stream and in its memory."""
 
     def strict(self) -> AbstractContextManager[None]:
-        """Work that waits for the device, and so cannot be recorded, raises RuntimeError within it."""
+        """A context in which work that waits for the device, and so cannot be recorded, raises RuntimeError."""
 
     def record(self, work: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], None]]:
-        """(what ``work`` gives, not computed yet; a function that computes it as often as it is called).
+        """(the result of ``work``, not computed yet; a function that computes it at each call).
 
         Raises whatever makes recording impossible.
         """
 
     def forget(self) -> None:
-        """Gives the memory of the recorded work back."""
+        """Frees the memory of the recorded work."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Recorded:
 
 
 class RowGraphs:
-    """Computes rows: the first of a shape eagerly, the second is recorded, and from then on the record is replayed.
+    """Computes rows: the first of a shape eagerly; the second is recorded; later ones are replayed.
 
-    All three give the same numbers: they are the same operations on rows of the same shape. Where recording fails, ``why`` is
-    its reason, and all rows are eager from then on: a capture that has failed may leave earlier ones unusable.
+    All three give the same numbers, because they are the same operations on rows of one shape. If recording fails, ``why`` is the
+    reason and all later rows are eager: a failed capture may make earlier ones unusable.
     """
 
     def __init__(self, recorder: Recorder, parameters: Iterable[Parameter], device: torch.device):
@@ -72,7 +72,7 @@ class RowGraphs:
         return len(self._recorded)
 
     def hold_gradients(self) -> None:
-        """To be called before the rows of a step: its gradients lie where those of the first step lay."""
+        """Call before the rows of a step: its gradients then use the memory of the first step's."""
         if self._gradients is None:
             return
         empty = [held for parameter, held in self._gradients if parameter.grad is None]
@@ -84,7 +84,7 @@ class RowGraphs:
             parameter.grad = held
 
     def __call__(self, row: Row, weight: float, compute: Pass) -> list[Tensor]:
-        """What ``compute`` gives of the row, in tensors that stay; the gradients have been added."""
+        """The result of ``compute`` for the row, in tensors that later rows do not overwrite; the gradients have been added."""
         if weight != self._value:
             self._weight.fill_(weight)
             self._value = weight
@@ -96,7 +96,7 @@ class RowGraphs:
         return [found.clone() for found in known.found]
 
     def forget(self) -> None:
-        """Drops what is recorded, as before rows of other lengths."""
+        """Drops all recordings, for example before rows of other lengths."""
         self._recorded.clear()
         self._seen.clear()
         self._recorder.forget()
@@ -112,7 +112,7 @@ class RowGraphs:
         return [one.clone() for one in found]
 
     def _record(self, row: Row, compute: Pass) -> Recorded | None:
-        """None for the first row of a shape, for a shape too many, and where recording has failed."""
+        """None for the first row of a shape, if there are too many shapes, and after recording has failed."""
         if not self.is_recording or self.why is not None or row.shape not in self._seen or len(self) >= MOST:
             return None
         buffer = row.buffer.to(self._device, copy=True)

@@ -1,7 +1,7 @@
-"""A pass of the compiler over a layer's graph: factors of 1 are dropped, bit for bit the same numbers.
+"""A compiler pass over a layer's graph: drops factors of 1, which changes no bit.
 
-PEFT multiplies each module's output by ``lora_alpha / r``, 1 by default, and the backward pass its gradient: without this the
-compiler writes every such gradient twice.
+PEFT multiplies each module's output by ``lora_alpha / r``, 1 by default, and the backward pass does so with its gradient. Without
+this pass the compiled layer would write each of these gradients twice.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.fx import Graph, Node
 
 
 class Unscaled(CustomGraphPass):
-    """Before the joint graph of both passes is divided, so that neither keeps a product for the other."""
+    """Runs before the joint graph is split into forward and backward, so that neither keeps a product for the other."""
 
     def __call__(self, graph: Graph) -> None:
         for node in graph.find_nodes(op="call_function", target=torch.ops.aten.mul.Tensor):

@@ -1,8 +1,7 @@
-"""Attention over packed rows: every token sees its prompt and its own answer, up to itself.
+"""Attention over packed rows: a token attends to its prompt and to its own answer, causally.
 
-On a GPU by FlexAttention, whose mask names the blocks in which anything is seen. On a CPU by segments. A boolean mask over the
-row costs T², whatever is seen; it is left for GPUs without a C compiler and for models that add a bias of their own to the
-scores.
+On a GPU FlexAttention skips blocks that are masked completely; on a CPU attention is computed by segments. A boolean [T, T] mask
+costs T² however little is visible. It is used on GPUs without a C compiler and for models that add their own bias to the scores.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from .segments import segment_attention
 from .windows import WINDOW
 
 SEGMENTS: Final = "segment_attention"  # the name of ``by_segments`` among transformers' attentions
-GRAPHS: Final = 32  # of one function at most: training, evaluation and reference, for each kind of layer, and for a single block
+GRAPHS: Final = 32  # of one function: training, evaluation and reference, for each kind of layer and for a single block
 
 
 def attention(device: torch.device, model: Any = None) -> str:
     """The attention of packed rows: FlexAttention where Triton can build it, SDPA on other GPUs, ``SEGMENTS`` on a CPU.
 
-    SDPA too where ``model`` computes its attention in code of its own, which knows no other, or refuses FlexAttention.
+    SDPA also if ``model`` has its own attention code or does not support FlexAttention.
     """
     if model is not None and not model._supports_attention_backend:
         return "sdpa"
@@ -42,9 +41,10 @@ def attention(device: torch.device, model: Any = None) -> str:
 
 
 def mask(row: Row, kind: str, window: int = 0) -> object:
-    """What a decoder layer takes as ``attention_mask`` with ``kind``, an ``attention``.
+    """The ``attention_mask`` of a decoder layer for ``kind``, which ``attention`` has chosen.
 
-    ``window``: of that layer, see ``windows``. ``SEGMENTS`` reads it from the layer's modules, and has one mask for all.
+    ``window``: the layer's sliding window (see ``windows``). With ``SEGMENTS`` all layers share one mask and read the window from
+    their modules.
     """
     if kind == "flex_attention":
         return block_mask(row, window)
@@ -80,8 +80,8 @@ def block_mask(row: Row, window: int = 0) -> object:
 
 
 def refuse_dense_fallback() -> None:
-    """Turns FlexAttention's silent way out into an error: without its kernel it computes T² scores in many small steps."""
-    torch._dynamo.config.recompile_limit = GRAPHS  # torch's 8 are too few for two kinds of layers, and a run would end
+    """Makes FlexAttention's silent fallback an error: without its kernel it computes all T² scores in many small operations."""
+    torch._dynamo.config.recompile_limit = GRAPHS  # torch's default of 8 is too low for two kinds of layers: the run would fail
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     warnings.filterwarnings("error", message="flex_attention called without torch.compile")
 
@@ -89,7 +89,7 @@ def refuse_dense_fallback() -> None:
 def segments(row: Row) -> Tensor:
     """The mask for ``by_segments``: [1, 1, 1, 4k] int64, the spans of the row's pairs.
 
-    Of four axes, because transformers passes such a mask on as it is; no view, whose base would be part of a graph's guards.
+    It has four axes because transformers passes a 4D mask on unchanged. It is not a view: a compiled graph would guard its base.
     """
     return torch.tensor([[[[number for span in row.spans for number in span]]]], dtype=torch.int64, device=row.buffer.device)
 
@@ -119,14 +119,14 @@ def by_segments(
     if torch.is_autocast_enabled("cpu"):
         query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     scale, width = query.shape[-1] ** -0.5 if scaling is None else scaling, value.shape[-1]
-    widest = max(query.shape[-1], width)  # the kernel knows one width
+    widest = max(query.shape[-1], width)  # the kernel takes one width for all three
     query, key, value = (x if x.shape[-1] == widest else F.pad(x, (0, widest - x.shape[-1])) for x in (query, key, value))
     out, _ = segment_attention(query, key, value, attention_mask.view(-1), scale, getattr(module, ANSWERS, False), window)
     return out[..., :width], None
 
 
 def _visible(spans: Tensor, length: int, window: int) -> Tensor:
-    """[T, T] bool: as ``visible``, of the spans of a row."""
+    """[T, T] bool: as ``visible``, from the spans of a row."""
     sizes, order = spans.view(-1, 4)[:, 1:], torch.arange(length)
     ends = sizes.flatten().cumsum(0)
     segment = torch.searchsorted(ends, order, right=True)

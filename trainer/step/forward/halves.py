@@ -1,8 +1,8 @@
 """16-bit copies of the adapter's fp32 matrices, made once a step.
 
-Autocast casts each matrix in every row, and casts its 16-bit gradient back before it is added to the fp32 ``.grad``. Here the
-copies are leaves that stand in the adapter's modules while rows are computed, and the same 16-bit gradients are cast together
-after each row. The sums are equal bit for bit, and two operations a row replace 28 casts a layer and row.
+Autocast casts each matrix for every row, and casts its 16-bit gradient back before adding it to the fp32 ``.grad``. Here the
+copies are leaves that replace the adapter's weights while rows are computed, and their 16-bit gradients are cast together after
+each row. The sums are bit for bit the same, and two operations per row replace 28 casts per layer and row.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import nn
 
 
 class Halves:
-    """Lends copies of type ``half`` to the LoRA modules of ``model`` whose base weights have that type too; None: lends none.
+    """Lends 16-bit copies to the LoRA modules of ``model`` whose base weights have the type ``half``; None: to none.
 
-    Adapters of embeddings, of 4- and 8-bit weights and of variants of LoRA keep what PEFT does.
+    Adapters on embeddings and on 4- and 8-bit weights, and variants of LoRA, are left to PEFT.
     """
 
     def __init__(self, model: nn.Module, half: torch.dtype | None):
@@ -32,11 +32,11 @@ class Halves:
 
     @contextmanager
     def lent(self) -> Iterator[Callable[[], None]]:
-        """The copies stand in the modules, and hold the weights of now; the weights are back when it ends, however it ends.
+        """Replaces the weights by copies of their current values, and restores them on exit, also after an error.
 
-        Gives what must be called after each backward pass: it adds the gradients of the copies to those of the weights.
+        Yields a function to call after each backward pass: it adds the copies' gradients to those of the weights.
         """
-        masters = [linear.weight for linear in self._linears]  # a checkpoint may have put others there
+        masters = [linear.weight for linear in self._linears]  # loading a checkpoint may have replaced them
         with torch.no_grad():
             self._fill(masters)
         try:
@@ -54,7 +54,7 @@ class Halves:
             torch._foreach_copy_(self._copies, masters)
 
     def forget(self) -> None:
-        """Drops gradients of the copies that a backward pass has left behind, as one that failed."""
+        """Drops the copies' gradients, such as those of a backward pass that failed."""
         for copy in self._copies:
             copy.grad = None
 

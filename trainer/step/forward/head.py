@@ -1,8 +1,8 @@
-"""The head of a packed row where it is not trained: two matrix products a token, where TRL's kernel takes three.
+"""The head of a packed row if it is frozen: two matrix products per token; TRL's kernel takes three.
 
-The gradient of log p(target) with respect to the logits is onehot(target) - p, whatever the loss. It is multiplied with the
-head's weights while the logits are there, and only this product is kept: the backward pass multiplies it by the gradient of the
-log-probabilities, and computes no logits again. Liger's cross entropy does so for a single loss (arXiv 2410.10989, section 3.2).
+The gradient of log p(target) with respect to the logits is onehot(target) - p, whatever the loss. It is multiplied by the head's
+weights while the logits are in memory, and only this product is kept: the backward pass multiplies it by the gradient of the
+log-probabilities and recomputes no logits. Liger's cross entropy does the same for a single loss (arXiv 2410.10989, section 3.2).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ Folded = tuple[Figures, Tensor | None]
 
 @dataclass(frozen=True)
 class Logits:
-    """What is made of the head's product y: cap * tanh(y * scale / cap) / temperature; y * scale / temperature without a cap.
+    """The logits by the head's product y: cap * tanh(y * scale / cap) / temperature; y * scale / temperature without a cap.
 
-    ``outputs``: TRL's names of the figures that are wanted.
+    ``outputs``: the metrics that are wanted, by TRL's names.
     """
 
     temperature: float
@@ -40,16 +40,16 @@ class Logits:
 
 
 def is_frozen(model: Any) -> bool:
-    """Whether nothing in the head of ``model`` is trained: not its weights, no copy of them and no adapter on them."""
+    """Whether the head of ``model`` is frozen: neither its weights nor a copy of them nor an adapter on them is trained."""
     head = model.get_output_embeddings()
     return head is not None and not any(parameter.requires_grad for parameter in head.parameters())
 
 
 def frozen_head(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, logits: Logits) -> Figures:
-    """The four figures of ``targets``, [n]; the first has a gradient, for ``hidden`` alone.
+    """Log-probability, entropy, mean logit and top-1 of ``targets``, [n] each; the first has a gradient, for ``hidden`` alone.
 
-    ``hidden``: [n, H], ``weight``: [V, H], ``bias``: [V]. The products are computed in the type of the autocast, without one in
-    that of ``hidden``.
+    ``hidden``: [n, H], ``weight``: [V, H], ``bias``: [V]. Products are
+    computed in autocast's type, or in that of ``hidden`` without autocast.
     """
     device = hidden.device.type
     compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -81,7 +81,7 @@ class _FrozenHead(torch.autograd.Function):
 def by_torch(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, logits: Logits, *, has_gradient: bool
 ) -> Folded:
-    """By operations of torch: on a CPU, and wherever there is no Triton."""
+    """The head in torch operations: on a CPU, and without Triton."""
     weight, bias = weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype)
     rows = frozen_rows(len(hidden), len(weight), cuda=False)
     tile = hidden.new_empty(rows, len(weight))
@@ -108,7 +108,7 @@ def by_torch(
 
 
 def _shaped(product: Tensor, logits: Logits) -> tuple[Tensor, Tensor | None]:
-    """The logits, of 32 bits or more, where ``product`` was; and 1 - tanh², the derivative of the cap. None without a cap."""
+    """(the logits in 32 bits or more, in the memory of ``product``; 1 - tanh², the cap's derivative, None without a cap)."""
     z, bend = product if product.element_size() > 2 else product.float(), None
     if logits.scale != 1:
         z.mul_(logits.scale)
@@ -135,9 +135,9 @@ def _figures(z: Tensor, shares: Tensor, goals: Tensor, wanted: tuple[str, ...]) 
 def by_kernels(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, logits: Logits, *, has_gradient: bool
 ) -> Folded:
-    """By TRL's two Triton kernels: over all words of fewer tokens, where TRL's own loop goes over some words of many tokens.
+    """The head by TRL's two Triton kernels: few tokens and all words per call; TRL's own loop takes many tokens and few words.
 
-    The second kernel needs the sum over all words, which the first has found while the logits are still there.
+    The second kernel needs the sum over the vocabulary, which the first has computed while the logits are still in memory.
     """
     count, words = len(hidden), len(weight)
     rows = frozen_rows(count, words, cuda=True)
@@ -185,7 +185,7 @@ def _first(tile: Tensor, targets: Tensor, sums: list[Tensor], logits: Logits) ->
 
 
 def _second(tile: Tensor, targets: Tensor, log_sum: Tensor, logits: Logits) -> None:
-    """Puts d log p(target) / d product where the product was."""
+    """Overwrites the product with d log p(target) / d product."""
     grid, one = (len(tile), -(-tile.shape[1] // of_trl._BLOCK_SIZE)), torch.ones_like(log_sum)
     kernel = of_trl._backward_kernel[grid] if of_trl._use_triton(tile.device) else of_trl._backward_tile
     which = {"HAS_LOGPROB_GRAD": True, "HAS_ENTROPY_GRAD": False, "BLOCK_SIZE": of_trl._BLOCK_SIZE}

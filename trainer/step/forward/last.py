@@ -1,7 +1,7 @@
-"""The last decoder layer of a packed row on a CPU: nobody reads what it makes of a prompt, but for its keys and values.
+"""The last decoder layer of a packed row on a CPU: of a prompt, only keys and values are needed.
 
-What does not predict an answer's token is left out of that layer's queries, of its attention's output and of its MLP, forward and
-backward. Zeros stand there, and have no gradient; all that is read is as before.
+Tokens that predict no token of an answer are left out of the layer's queries, attention output and MLP, forward and backward.
+Their outputs are zero and have no gradient; outputs that are read do not change.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ANSWERS: Final = "computes_answers_only"  # an attribute of the layer's attentio
 
 
 class LastLayer:
-    """The last one of ``layers``, if there is any; between ``place`` and ``remove`` it computes what is read of a row."""
+    """The last of ``layers``, if any; between ``place`` and ``remove`` it computes only the outputs that are read."""
 
     def __init__(self, layers: Sequence[nn.Module]):
         named = [(name.rpartition(".")[2], module) for layer in layers[-1:] for name, module in layer.named_modules()]
-        # A router of experts is left alone: it tells what it made of each token.
+        # A router of experts is left alone: it reports on every token.
         self._unread = [module for name, module in named if name in UNREAD and not hasattr(module, "experts")]
         self._attention = [module for _, module in named if hasattr(module, "o_proj")]
         self.is_shorter = bool(self._unread)

@@ -1,16 +1,16 @@
-"""Attention over a packed row on a CPU, by segments: nothing is computed of what a token does not see.
+"""Attention over a packed row on a CPU, by segments: masked scores are not computed.
 
-A pair's prompt and chosen answer are one causal call of torch's fused kernel. Its rejected answer is two: over itself, and over
-the prompt; so is its chosen answer where nobody reads the prompt's outputs. Two parts of a softmax are joined by the logarithms
-of their sums (Milakov and Gimelshein, arXiv 1805.02867), and the kernel's backward pass takes the sums of the whole for each part
+A pair's prompt and chosen answer take one causal call of torch's fused kernel. The rejected answer takes two: over itself and
+over the prompt. So does the chosen answer if the prompt's outputs are not read. Two parts of a softmax are joined by the
+logarithms of their sums (Milakov and Gimelshein, arXiv 1805.02867), and the backward pass of each part takes the joined sums
 (Dao et al., arXiv 2205.14135, section B.2). Where keys have fewer heads than queries, the kernel reads them several times;
 nothing is repeated or copied.
 
 In a layer with a sliding window, a segment longer than the window is computed in chunks of queries, each over the keys that some
 of its queries see.
 
-Both passes are operators that ``torch.compile`` does not look into: they read the lengths of a row's segments from a tensor, so
-these are no constants of a graph.
+Both passes are operators that ``torch.compile`` does not trace. They read the lengths of a row's segments from a tensor, so a
+graph does not depend on them.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _segment_attention_backward(
 
 
 def _parts(spans: Tensor, answers: bool, window: int) -> Iterator[Part]:
-    """A row's calls of the kernel, without those of no tokens.
+    """The kernel calls of a row; a segment without tokens has none.
 
     A chosen answer is computed with its prompt, unless only ``answers`` are wanted.
     """
@@ -126,7 +126,7 @@ def _parts(spans: Tensor, answers: bool, window: int) -> Iterator[Part]:
 
 
 def _chunks(asking: slice, seen: slice, ahead: int, window: int) -> Iterator[Part]:
-    """The queries that see a key of ``seen`` by a ``window``, whose first stands ``ahead`` tokens after the first key."""
+    """Chunks of queries that see a key of ``seen`` within ``window``; the first query is ``ahead`` tokens after the first key."""
     keys = seen.stop - seen.start
     count, step = min(asking.stop - asking.start, keys + window - 1 - ahead), max(window, CHUNK)
     for begin in range(0, count, step):
@@ -142,17 +142,17 @@ def _chunks(asking: slice, seen: slice, ahead: int, window: int) -> Iterator[Par
 
 
 def _added(mask: Tensor | None, like: Tensor) -> Tensor | None:
-    """What the kernel adds to its scores."""
+    """The mask as numbers that the kernel adds to its scores."""
     return None if mask is None else torch.zeros(mask.shape, dtype=like.dtype).masked_fill_(~mask, -torch.inf)
 
 
 def _wide(tensor: Tensor) -> torch.dtype:
-    """The type of its kernel's sums."""
+    """The type of the kernel's sums for tensors of this type."""
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def _lying_by_token(like: Tensor) -> Tensor:
-    """Zeros of the shape [1, heads, T, d] that lie as [1, T, heads, d], as what a projection has made."""
+    """Zeros of shape [1, heads, T, d] in the memory layout [1, T, heads, d], in which projections write."""
     batch, heads, length, width = like.shape
     return like.new_zeros(batch, length, heads, width).transpose(1, 2)
 

@@ -33,7 +33,7 @@ def windows(causal: Any) -> list[int]:
 def takes_rows(causal: Any, layers: Sequence[nn.Module]) -> bool:
     """Whether packed rows can tell each of the decoder ``layers`` its window.
 
-    They are told by transformers' masks: one for all layers, or where kinds of layers differ one for each kind.
+    Transformers' masks tell them: one mask for all layers, or one for each kind of layer.
     """
     module, found = sys.modules[type(causal).__module__], windows(causal)
     if len(found) != len(layers) or not hasattr(module, "create_sliding_window_causal_mask"):
@@ -55,7 +55,7 @@ def place(layers: Sequence[nn.Module], of_windows: Sequence[int]) -> None:
 
 
 def remove(layers: Sequence[nn.Module]) -> None:
-    """The modules know no window."""
+    """Undoes ``place``."""
     for layer in layers:
         for module in layer.modules():
             vars(module).pop(WINDOW, None)

@@ -1,4 +1,4 @@
-"""The losses of pairs, the figures of a log line, what they must be at the first step, and which pairs spoil them.
+"""Losses of pairs, metrics of a log line, their expected values at the first step, and pairs whose loss is not finite.
 
 Others take ``losses``, ``figures``, ``first`` and ``culprits``.
 """

@@ -16,7 +16,7 @@ SHOWN = 10
 
 
 class Culprits:
-    """Keeps the losses of single pairs from one log line to the next; the plain path has none, only means over a batch."""
+    """Keeps the losses of single pairs until the next log line; the plain path has only means over a batch."""
 
     def __init__(self) -> None:
         self._recent: list[tuple[tuple[int, ...], Tensor]] = []  # places and losses of pairs
@@ -25,7 +25,7 @@ class Culprits:
         self._source, self._lines = "", np.empty(0, int)
 
     def name_rows(self, source: str, pairs: TokenPairs) -> None:
-        """``pairs``, by their places, come from the file ``source``."""
+        """The places that ``add`` takes are those of ``pairs``, which come from the file ``source``."""
         self._source, self._lines = source, pairs.lines
 
     def add(self, losses: list[tuple[tuple[int, ...], Tensor]]) -> None:
@@ -36,7 +36,7 @@ class Culprits:
         self._recent.clear()
 
     def find(self, mean: float) -> None:
-        """Finds the pairs whose loss is not finite since the last call; all ranks must come here with the same ``mean``."""
+        """Finds pairs whose loss was not finite since the last call; all ranks must call it with the same ``mean``."""
         recent, self._recent = self._recent, []
         self._found, self._looked = [], 0
         if math.isfinite(mean):
@@ -47,7 +47,7 @@ class Culprits:
         self._looked = len(set(gather_object(self._lines[looked].tolist())))
 
     def in_words(self) -> str:
-        """`` (rows train.csv:3, train.csv:8)``; empty where none were found. Where all are found, no row is to blame."""
+        """`` (rows train.csv:3, train.csv:8)``; empty if none were found, or all: then no single row is to blame."""
         if not self._found:
             return ""
         if len(self._found) == self._looked > 1:

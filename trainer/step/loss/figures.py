@@ -1,4 +1,4 @@
-"""The figures of a log line: sums over pairs on the device, reduced over the ranks once per line and not once per batch."""
+"""Metrics of a log line: sums over pairs on the device, reduced over the ranks once per line, not once per batch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rounded(beta: float, *, half: bool) -> float:
 
 
 class Averages:
-    """Means over pairs, or over their answers' tokens, of the figures that TRL computes for each micro-batch."""
+    """Means over pairs, or over their answers' tokens, of the metrics that TRL computes for each micro-batch."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -98,8 +98,8 @@ class Figures:
         self._counts = (0, 0, 0)  # pairs, tokens of their chosen answers, tokens of the rejected ones: known without the device
         self._margins: list[Tensor] = []  # of each row's pairs since the last line, [K]
         self._longer: list[list[int]] = []  # [k] of the same rows: tokens of the chosen answer less those of the rejected one
-        self._median: float | None = None  # of the margins, followed from line to line
-        self._variance = 0.0  # of the margins around it, likewise
+        self._median: float | None = None  # of the margins, a running estimate
+        self._variance = 0.0  # of the margins around the median, a running estimate
 
     def add(self, row: Row, output: Head, logps: Tensor, rewards: Tensor, losses: Tensor) -> None:
         """``logps`` and ``rewards``: [K, 2], ``losses``: [K], all 0 for a missing pair; no value leaves the device."""
@@ -110,13 +110,13 @@ class Figures:
         self._note(row, margins)
 
     def _note(self, row: Row, margins: Tensor) -> None:
-        """What the host knows of a row's pairs."""
+        """Notes a row's margins, and counts its pairs and tokens on the host."""
         self._margins.append(margins)
         self._longer.append([span.chosen - span.rejected for span in row.spans])
         self._counts = tuple(map(sum, zip(self._counts, row.counted, strict=True)))
 
     def sums(self) -> tuple[Tensor, ...]:
-        """What the device has summed over a single row, for ``join``."""
+        """The device's sums over a single row, for ``join``."""
         return self._pairs, self._tokens, *self._margins
 
     def join(self, row: Row, sums: Sequence[Tensor]) -> None:
@@ -197,7 +197,7 @@ class Figures:
         longer = torch.tensor(list(chain(*self._longer)), dtype=torch.float64).to(margins.device)
         median, std = self._median or 0.0, sqrt(self._variance) or 1.0
         t = ((margins - median) / std).clamp(-3, 3)
-        far = margins < -0.5 * median  # where pairs lie that are labelled the wrong way round
+        far = margins < -0.5 * median  # the side of pairs whose labels are swapped
         spread = [margins * margins, longer, longer * longer, margins * longer, t, t * t, t * t * t, margins > median, far]
         return torch.stack(spread).sum(1)
 
@@ -216,7 +216,7 @@ class Figures:
         return found
 
     def _follow(self, margin: float, means: Mapping[str, float]) -> None:
-        """Moves the median and the variance around it towards those of this line."""
+        """Moves the running median, and the variance around it, towards those of this line."""
         if self._median is None:
             self._median = margin
         else:  # Newton's step where margins are normal: their density at the median is 0.4 / std
@@ -244,7 +244,7 @@ class AnswerFigures:
         self._count += row.counted[1]
 
     def sums(self) -> tuple[Tensor, ...]:
-        """What the device has summed, for ``join``."""
+        """The device's sums, for ``join``."""
         return (self._sums,)
 
     def join(self, row: Row, sums: Sequence[Tensor]) -> None:

@@ -65,10 +65,10 @@ def _loss_within(args: DPOConfig, sigma: float, tokens: int, pairs: int) -> floa
 
 
 def wrong(figures: Mapping[str, float], known: Expected, threshold: float | None) -> Iterator[str]:
-    """One clause for each figure of the first step that is not what it must be.
+    """One clause for each metric of the first step that is not as expected.
 
-    ``figures``: means over the pairs of the step. ``threshold``: what the experiment allows the loss, and then the loss alone
-    is looked at.
+    ``figures``: means over the pairs of the step. ``threshold``: the deviation that the experiment allows; then only the loss is
+    checked.
     """
     within = known.loss_within if threshold is None else threshold
     loss, rewards = figures["loss"], [figures[f"rewards/{name}"] for name in ("chosen", "rejected")]
@@ -95,7 +95,7 @@ def is_fresh(model: torch.nn.Module) -> bool:
 
 
 def _differs(wrapper: Any) -> bool:
-    """Whether the trained copy of a module is no longer the original."""
+    """Whether the trained copy of a module differs from the original."""
     own = dict(wrapper.original_module.named_parameters())
     copy = wrapper.modules_to_save["default"].named_parameters()
     return any(not torch.equal(tensor, own[name].to(tensor.dtype)) for name, tensor in copy)
@@ -107,7 +107,7 @@ def _weights(layer: Any, half: str) -> list[torch.Tensor]:
 
 
 def causes(model: torch.nn.Module, args: DPOConfig, *, fresh: bool, is_continued: bool = False) -> list[str]:
-    """What can be found of why policy and reference differ before the first step.
+    """Possible reasons why policy and reference differ before the first step.
 
     ``is_continued``: the adapter was trained before, and the reference has it too.
     """

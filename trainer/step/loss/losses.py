@@ -1,4 +1,4 @@
-"""The DPO losses of single pairs, by TRL's names: one number a pair, whatever shares its batch."""
+"""The DPO losses of single pairs, by TRL's names: one number per pair, independent of the rest of its batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trl import DPOConfig
 
 @dataclass(frozen=True)
 class Ratios:
-    """What a loss may look at; every tensor is [n], a number for each pair."""
+    """The inputs of a loss; every tensor is [n], one number per pair."""
 
     chosen: Tensor  # log pi(chosen) - log ref(chosen)
     rejected: Tensor  # log pi(rejected) - log ref(rejected)
@@ -37,7 +37,7 @@ def pair_losses(args: DPOConfig, ratios: Ratios) -> Tensor:
 def loss_of_pair(args: DPOConfig, chosen: float, rejected: float, tokens: int) -> float | None:
     """The loss of a step whose answers all have ``tokens`` tokens and these log-ratios of policy to reference, in nats.
 
-    None where it depends on more than that.
+    None if the loss depends on more than that.
     """
     if not set(args.loss_type) <= _OF_ONE.keys() or args.use_weighting:
         return None
