@@ -43,8 +43,6 @@ ELSEWHERE = {
     ("delete", "services"): "a submission that fails half-way",
     ("delete", "configmaps"): "a submission that fails half-way",
     ("get", "services"): "a submission whose answer was lost",
-    ("list", "services"): "resume of a run that has ended",
-    ("list", "configmaps"): "resume of a run that has ended",
     ("delete", "jobsets"): "resume of a run that has ended",
     ("watch", "jobsets"): "submit --follow",
     ("delete", "trainjobs"): "resume of a run that has ended",
