@@ -117,6 +117,8 @@ def _method(flat: Mapping[str, Any], tool: Tool | None, found: Translation) -> N
 def _translate(key: str, value: Any, of_experiment: Collection[str], own: Collection[str], found: Translation) -> None:
     name = spelt(key)
     if name == "adapter" and value in ("lora", "qlora"):
+        if value == "qlora":
+            found.settings.setdefault(f"{_SECTION}.load_in_4bit", True)
         return
     if name in _DATASETS:
         _DATASETS[name](key, value, found)

@@ -108,6 +108,12 @@ def test_trl_without_use_peft_and_axolotl_without_adapter_train_all_weights(tmp_
     assert "full_finetuning" not in of(tmp_path, "base_model: m\nrl: dpo\nadapter: lora\n").settings["hyperparameters"]
 
 
+def test_axolotls_qlora_means_4_bit_weights_also_where_its_config_does_not_say_so(tmp_path: Path) -> None:
+    text = "base_model: org/model\nadapter: {}\nrl: dpo\n"
+    assert of(tmp_path, text.format("qlora")).settings["hyperparameters"]["load_in_4bit"] is True
+    assert "load_in_4bit" not in of(tmp_path, text.format("lora")).settings["hyperparameters"]
+
+
 def test_values_of_llama_factory_are_ours(tmp_path: Path) -> None:
     found = of(tmp_path, FACTORY)
     h = found.settings["hyperparameters"]
